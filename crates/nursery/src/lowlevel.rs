@@ -1,0 +1,276 @@
+//! The sharp tools: everything that primitives, test benches and debuggers are made of.
+//!
+//! `nursery-io` and `nursery-testing` use nothing but this and the crate's root: what they can do, your crate can.
+//!
+//! | to | use |
+//! |---|---|
+//! | suspend and wake tasks, in order, with a hand-over | [`ParkingLot`] |
+//! | do the two halves of a checkpoint apart | [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
+//! | learn of a cancellation without being interrupted | [`cancelled`] |
+//! | get into the run from another thread | [`token`], [`Token`] |
+//! | run something beside the main task | [`spawn_system_task`] |
+//! | watch a run | [`Instrument`], [`statistics`], [`points`] |
+//! | wait until nothing moves any more | [`wait_all_tasks_blocked`] |
+
+use std::future::Future;
+use std::panic::Location;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+pub use crate::checkpoint::{
+    CancelShieldedCheckpoint, CheckpointIfCancelled, UntilCancelled, cancel_shielded_checkpoint,
+    checkpoint_if_cancelled, until_cancelled as cancelled,
+};
+pub use crate::instrument::Instrument;
+pub use crate::local::Previous;
+pub use crate::park::{Broken, Park, ParkError, ParkingLot};
+pub use crate::run::inbox::{OnceKey, RunFinished, Token};
+pub use crate::stats::{RunStatistics, TaskId};
+
+use crate::checkpoint::raise_if_cancelled;
+use crate::deadlines::Timer;
+use crate::error::Cancelled;
+use crate::nursery::erase;
+use crate::run::context;
+#[cfg(doc)]
+use crate::scope::reason::CancelSource;
+use crate::stats;
+use crate::tree::Kind;
+use crate::wait::{Label, Params, Slot, WaitState};
+
+/// Returns the identity of the current task.
+///
+/// # Panics
+///
+/// Outside a task.
+#[must_use]
+#[track_caller]
+pub fn current_task() -> TaskId {
+    let run = context::current_run("`current_task`");
+    let (_, task) = context::position();
+    run.task_id(task)
+}
+
+/// Returns whether a run is polling on this thread.
+#[must_use]
+pub fn in_run() -> bool {
+    context::try_current_run().is_some()
+}
+
+/// Returns whether a task is being polled on this thread.
+///
+/// False in entry-queue calls, and in hooks that are called between steps.
+#[must_use]
+pub fn in_task() -> bool {
+    in_run() && context::current_task().is_some()
+}
+
+/// Returns whether the current scope is effectively cancelled: whether the next checkpoint would raise.
+///
+/// # Panics
+///
+/// Outside a task.
+#[must_use]
+#[track_caller]
+pub fn is_cancelled() -> bool {
+    context::position();
+    context::is_cancelled_now()
+}
+
+/// Returns the token of the current run.
+///
+/// # Panics
+///
+/// Outside a run.
+#[must_use]
+#[track_caller]
+pub fn token() -> Token {
+    context::current_run("`lowlevel::token`").token.clone()
+}
+
+/// Returns numbers of the current run.
+///
+/// # Panics
+///
+/// Outside a run.
+#[must_use]
+#[track_caller]
+pub fn statistics() -> RunStatistics {
+    stats::statistics(&context::current_run("`lowlevel::statistics`"))
+}
+
+/// Returns how many cancel points and schedule points the current task has passed.
+///
+/// The difference of two readings tells whether what lies between them was a checkpoint. The counts wrap around.
+///
+/// # Panics
+///
+/// Outside a task.
+#[must_use]
+#[track_caller]
+pub fn points() -> Points {
+    context::position();
+    let points = context::points();
+    Points { cancel: points.cancel, schedule: points.schedule }
+}
+
+/// How many cancel points and schedule points a task has passed, from [`points`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Points {
+    /// Where it looked whether it is cancelled.
+    pub cancel: u32,
+    /// Where it let others run.
+    pub schedule: u32,
+}
+
+/// Installs an instrument in the current run. One that is installed already is not installed again.
+///
+/// # Panics
+///
+/// Outside a run.
+#[track_caller]
+pub fn add_instrument(instrument: Rc<dyn Instrument>) {
+    context::current_run("`lowlevel::add_instrument`").instruments.add(instrument);
+}
+
+/// Removes an instrument from the current run. Returns false if it was not installed.
+///
+/// # Panics
+///
+/// Outside a run.
+#[track_caller]
+pub fn remove_instrument(instrument: &Rc<dyn Instrument>) -> bool {
+    context::current_run("`lowlevel::remove_instrument`").instruments.remove(instrument)
+}
+
+/// Starts a task that belongs to the run itself, not to a nursery.
+///
+/// It is under no scope but the run's own: when the main task has ended, it is cancelled (with reason
+/// [`CancelSource::Shutdown`]), and waited for. It does not keep the run alive, and inherits no task-local values. If it
+/// panics, the whole run is cancelled and ends with that panic.
+///
+/// # Cancellation
+///
+/// Not a checkpoint.
+///
+/// # Errors
+///
+/// [`RunFinished`], which gives the future back, when the run is stopping.
+///
+/// # Panics
+///
+/// Outside a run.
+#[track_caller]
+pub fn spawn_system_task<F>(name: &str, task: F) -> Result<TaskId, RunFinished<F>>
+where
+    F: Future<Output = Result<(), Cancelled>> + 'static,
+{
+    let run = context::current_run("`lowlevel::spawn_system_task`");
+    if run.is_closed() || run.state.borrow().effective(run.system) {
+        return Err(RunFinished(task));
+    }
+    let node = run.add_task(run.system, &run.ready, Location::caller(), None);
+    run.state.borrow_mut().nodes[node].extra().name = Some(name.into());
+    let done = {
+        let run = Rc::downgrade(&run);
+        move |result: std::thread::Result<_>| {
+            if let Some(run) = run.upgrade() {
+                run.end_of_task(node);
+                if let Err(panic) = result {
+                    run.note_crash(panic);
+                }
+            }
+            None::<()>
+        }
+    };
+    erase::spawn_static(&run, node, task, done).detach();
+    Ok(run.task_id(node))
+}
+
+/// Waits until every other task waits, and has done so for `cushion` of real time.
+///
+/// For tests: "until the others have got as far as they can". Several tasks may be in it at once: they count as
+/// waiting, and those with the smallest cushion go first, all together. Sleeps count as waiting; a virtual clock
+/// does not jump meanwhile.
+///
+/// # Cancellation
+///
+/// A checkpoint, always. Cancelled or dropped, it did nothing.
+///
+/// # Errors
+///
+/// [`Cancelled`].
+///
+/// # Panics
+///
+/// Outside a run.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use nursery::{lowlevel, open_nursery, sleep_forever};
+///
+/// # nursery::run(async {
+/// open_nursery(async |n| {
+///     n.start_soon(async { sleep_forever().await });
+///     lowlevel::wait_all_tasks_blocked(Duration::ZERO).await?;
+///     assert_eq!(lowlevel::statistics().waits, 1); // it sleeps
+///     n.cancel_scope().cancel();
+///     Ok::<(), nursery::Cancelled>(())
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn wait_all_tasks_blocked(
+    cushion: Duration,
+) -> impl Future<Output = Result<(), Cancelled>> + use<> {
+    let label = Label { what: "all other tasks to wait", place: Location::caller() };
+    let mut check = raise_if_cancelled();
+    let mut slot = Slot::default();
+    std::future::poll_fn(move |cx| {
+        if slot.is_registered() {
+            let state = std::task::ready!(slot.poll(cx));
+            let result = match state {
+                WaitState::Cancelled => Err(slot.cancelled()),
+                _ => Ok(()),
+            };
+            forget_blocked(slot.id());
+            slot.withdraw();
+            return Poll::Ready(result);
+        }
+        let run = context::current_run(label.what);
+        std::task::ready!(check.poll_check(cx))?;
+        slot.register(cx, Params { label, timer: Timer::Never, lot: None, outside: false });
+        let id = slot.id().expect("registered");
+        // Entries of waits that were dropped go here.
+        let state = run.state.borrow();
+        let mut blocked = run.blocked.borrow_mut();
+        blocked.retain(|(_, wait)| state.waits.contains_key(*wait));
+        blocked.push((cushion, id));
+        Poll::Pending
+    })
+}
+
+fn forget_blocked(id: Option<crate::wait::WaitId>) {
+    if let Some(run) = context::try_current_run() {
+        run.blocked.borrow_mut().retain(|(_, wait)| Some(*wait) != id);
+    }
+}
+
+/// Returns the tasks of the current run, in no particular order.
+///
+/// # Panics
+///
+/// Outside a run.
+#[must_use]
+#[track_caller]
+pub fn tasks() -> Vec<TaskId> {
+    let run = context::current_run("`lowlevel::tasks`");
+    let state = run.state.borrow();
+    let tasks = state.nodes.iter().filter(|(_, node)| matches!(node.kind, Kind::Task(_)));
+    tasks.map(|(id, _)| run.task_id(id)).collect()
+}

@@ -1,0 +1,508 @@
+//! [`open_nursery`]: the owner of child tasks.
+//!
+//! A nursery is a future that polls its own children: so they may borrow whatever outlives the nursery, need
+//! not be `Send`, and cannot outlive it, however it ends.
+//!
+//! ```text
+//!  body and children run ──1──▶ only children ──2──▶ closed           any of them fails: the rest is cancelled
+//!        └──────────────────────3────────────────────▶ dropped
+//! ```
+//! 1. the body has ended  2. no child and no pending `start` is left  3. the future is dropped: the children are
+//!    dropped first, oldest first, then the body
+//!
+//! # Invariants
+//!
+//! 1. `live` counts the children that have not ended, those that `start` waits for included.
+//! 2. A nursery closes only when its body has ended and `live` is 0; nothing can be started after that.
+//! 3. Errors are kept in the order in which they happened, and all of them leave.
+
+pub(crate) mod child;
+pub(crate) mod erase;
+pub(crate) mod handle;
+pub(crate) mod outcome;
+pub(crate) mod ready;
+pub(crate) mod start;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+
+use pin_project_lite::pin_project;
+
+use crate::checkpoint::yield_now;
+use crate::error::{Cancelled, TaskError};
+use crate::nursery::child::Child;
+use crate::nursery::erase::Panic;
+use crate::nursery::handle::NurseryHandle;
+use crate::nursery::ready::Ready;
+use crate::run::{Run, context};
+use crate::scope::frame::Frame;
+use crate::scope::reason::{CancelReason, CancelSource};
+use crate::scope::{CancelScope, settle};
+use crate::tree::{Kind, Node, NodeId};
+
+/// Opens a nursery, runs `body` with it, and waits for all children.
+///
+/// Returns when the body and every child have ended, never earlier: nothing that was started in a nursery
+/// outlives it. If the body or a child fails, the others are cancelled and waited for, and all errors are returned
+/// as a group.
+///
+/// Children may borrow what lives outside the nursery (not the body's own variables: those may go before the
+/// children do). Write the return type of the body where `?` follows the `await`.
+///
+/// # Cancellation
+///
+/// Not a cancel point: cancelled from outside, it goes on until all children have ended, each with its own
+/// [`Cancelled`]. A schedule point at its end. Dropped, it drops the children, oldest first, and then the body,
+/// synchronously, before anything they borrow goes.
+///
+/// # Errors
+///
+/// `E::from(`[`ErrorGroup`](crate::ErrorGroup)`)` of all errors of the body and the children, in the order in
+/// which they happened, also for a single one. If they are nothing but cancellations, `E::from(Cancelled)`. If
+/// the nursery's own scope was cancelled, cancellations are taken out first; with nothing left, the body's value
+/// is returned. If then there is none, because the body itself ended with the cancellation, the result is that
+/// cancellation; [`or_none`](OpenNursery::or_none) makes it `Ok(None)`.
+///
+/// # Panics
+///
+/// With the panic of the body or a child, after all others have been cancelled and have ended. Outside a run.
+///
+/// # Examples
+///
+/// ```
+/// use std::cell::RefCell;
+/// use nursery::{open_nursery, sleep};
+/// use std::time::Duration;
+///
+/// # nursery::run(async {
+/// let done = RefCell::new(vec![]); // one thread: no Arc, no Mutex
+/// open_nursery(async |n| -> anyhow::Result<()> {
+///     for ms in [3, 1, 2] {
+///         let done = &done;
+///         n.start_soon(async move {
+///             sleep(Duration::from_millis(ms * 5)).await?;
+///             done.borrow_mut().push(ms);
+///             Ok(())
+///         });
+///     }
+///     Ok(())
+/// })
+/// .await?;
+/// assert_eq!(*done.borrow(), [1, 2, 3]);
+/// # Ok::<(), anyhow::Error>(())
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn open_nursery<'env, T, E: TaskError, B>(
+    body: B,
+) -> OpenNursery<impl Future<Output = Result<Result<T, Cancelled>, E>>>
+where
+    B: for<'scope> AsyncFnOnce(&'scope Nursery<'scope, 'env, E>) -> Result<T, E>,
+{
+    OpenNursery { inner: drive(Location::caller(), body) }
+}
+
+async fn drive<'env, T, E: TaskError, B>(
+    place: &'static Location<'static>,
+    body: B,
+) -> Result<Result<T, Cancelled>, E>
+where
+    B: for<'scope> AsyncFnOnce(&'scope Nursery<'scope, 'env, E>) -> Result<T, E>,
+{
+    let mut frame = Frame::default();
+    let nursery = Nursery::open(&mut frame, place);
+    // Declared after the nursery that it borrows, and driven by what is declared after it: dropped half-way, the
+    // children go first, then the body, then the nursery.
+    let mut body = pin!(Some(body(&nursery)));
+    let owner = Owner { core: nursery.core.clone(), frame };
+    Drive { owner, body: body.as_mut(), result: None, exit: Exit::Open }.await
+}
+
+pin_project! {
+    /// The future of [`open_nursery`].
+    #[must_use = "a nursery does nothing unless it is awaited"]
+    pub struct OpenNursery<F> {
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F> OpenNursery<F> {
+    /// Tells apart, in the value, that the nursery's own cancellation ended the body: `Ok(None)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_nursery`], without that one case.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nursery::{Cancelled, open_nursery, sleep_forever};
+    ///
+    /// # nursery::run(async {
+    /// let stopped = open_nursery(async |n| -> Result<(), Cancelled> {
+    ///     n.cancel_scope().cancel();
+    ///     sleep_forever().await
+    /// })
+    /// .or_none()
+    /// .await?;
+    /// assert_eq!(stopped, None);
+    /// # Ok::<(), Cancelled>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn or_none<T, E>(self) -> Result<Option<T>, E>
+    where
+        F: Future<Output = Result<Result<T, Cancelled>, E>>,
+    {
+        Ok(self.inner.await?.ok())
+    }
+}
+
+impl<F, T, E> Future for OpenNursery<F>
+where
+    E: From<Cancelled>,
+    F: Future<Output = Result<Result<T, Cancelled>, E>>,
+{
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx).map(|result| result?.map_err(E::from))
+    }
+}
+
+impl<F> fmt::Debug for OpenNursery<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenNursery").finish_non_exhaustive()
+    }
+}
+
+/// An open nursery, as its body and its children see it: whoever has it may start children.
+///
+/// # Lifetimes
+///
+/// `'scope` is the life of the nursery itself: children may borrow for it, among other things the nursery, to
+/// start siblings. `'env` is what surrounds it, and outlives it. Both are as in [`std::thread::scope`].
+pub struct Nursery<'scope, 'env: 'scope, E> {
+    core: Rc<Core<E>>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// What a nursery, its handles and its children share.
+pub(crate) struct Core<E> {
+    pub(crate) run: Rc<Run>,
+    pub(crate) node: NodeId,
+    pub(crate) ready: Rc<Ready>,
+    /// Invariant 3.
+    errors: RefCell<Vec<E>>,
+    /// The first panic of the body or a child.
+    panic: RefCell<Option<Panic>>,
+    /// Invariant 1.
+    live: Cell<usize>,
+    /// Invariant 2.
+    closed: Cell<bool>,
+    scope: OnceCell<CancelScope>,
+}
+
+impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
+    fn open(frame: &mut Frame, place: &'static Location<'static>) -> Self {
+        let ready = Rc::new(Ready::default());
+        let node = frame.enter("`open_nursery`", Node::new(Kind::Nursery(ready.clone()), place));
+        let (run, _) = frame.entry().expect("entered");
+        let core = Core {
+            run: run.clone(),
+            node,
+            ready,
+            errors: RefCell::default(),
+            panic: RefCell::default(),
+            live: Cell::new(0),
+            closed: Cell::new(false),
+            scope: OnceCell::new(),
+        };
+        Nursery { core: Rc::new(core), scope: PhantomData, env: PhantomData }
+    }
+
+    /// Starts a child, and goes on.
+    ///
+    /// The child runs from the next turn on, under the scopes around the *nursery*: those around this call do
+    /// not concern it. It inherits the task-local values of the task that calls this. The handle that is returned
+    /// can be awaited for the child's value, or dropped, which changes nothing.
+    ///
+    /// Can be called by the body, by children and by whatever they call, as long as the nursery is open; also if
+    /// it is cancelled: then the child runs to its first checkpoint.
+    ///
+    /// # Cancellation
+    ///
+    /// Not a checkpoint.
+    #[track_caller]
+    pub fn start_soon<T: 'scope>(
+        &'scope self,
+        child: impl Future<Output = Result<T, E>> + 'scope,
+    ) -> Child<'scope, T> {
+        let place = Location::caller();
+        if self.core.closed.get() {
+            // Only the destructor of a child that is being dropped can get here.
+            drop(child);
+            return Child::gone(place);
+        }
+        let (node, done) = self.core.admit(place);
+        Child::new(erase::spawn_scoped(self, node, child, done), node, place)
+    }
+
+    /// Returns the nursery's own cancel scope, around the body and all children.
+    pub fn cancel_scope(&self) -> &CancelScope {
+        self.core.scope()
+    }
+
+    /// Returns a handle for structs that keep a nursery, and for children that borrow nothing.
+    pub fn handle(&self) -> NurseryHandle<E> {
+        NurseryHandle::new(self.core.clone())
+    }
+}
+
+impl<E> Nursery<'_, '_, E> {
+    pub(crate) fn run(&self) -> &Run {
+        &self.core.run
+    }
+}
+
+impl<E> fmt::Debug for Nursery<'_, '_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nursery").field("children", &self.core.live.get()).finish_non_exhaustive()
+    }
+}
+
+impl<E> Core<E> {
+    fn scope(&self) -> &CancelScope {
+        self.scope.get_or_init(|| CancelScope::of_node(self.run.clone(), self.node))
+    }
+
+    /// Cancels the nursery because `who` failed.
+    fn cancel_because_of(&self, who: &str, task: Option<Box<str>>) {
+        self.run.change(|state, fx| {
+            let reason =
+                |_: &_| CancelReason::new(CancelSource::Nursery).with_text(who).with_task(task);
+            state.cancel(self.node, reason, fx);
+        });
+    }
+
+    fn add_panic(&self, panic: Panic) {
+        let surplus = {
+            let mut first = self.panic.borrow_mut();
+            if first.is_none() { first.replace(panic) } else { Some(panic) }
+        };
+        drop(surplus);
+    }
+
+    /// Ends one of `live`.
+    fn leave(&self) {
+        self.live.set(self.live.get() - 1);
+    }
+}
+
+impl<E: TaskError> Core<E> {
+    /// Adds a child's node, and says what is to be done when the child ends.
+    #[expect(
+        clippy::type_complexity,
+        reason = "a function that takes a child's result and gives its value"
+    )]
+    fn admit<T>(
+        self: &Rc<Self>,
+        place: &'static Location<'static>,
+    ) -> (NodeId, impl FnOnce(thread::Result<Result<T, E>>) -> Option<T> + use<T, E>) {
+        let spawner = context::current_task().filter(|_| context::is_current(&self.run));
+        let node = self.run.add_task(self.node, &self.ready, place, spawner);
+        self.live.set(self.live.get() + 1);
+        let core = self.clone();
+        (node, move |result| core.child_ended(node, result))
+    }
+
+    /// A child has ended: its value, if it has one, goes to its handle; everything else is the nursery's.
+    fn child_ended<T>(&self, id: NodeId, result: thread::Result<Result<T, E>>) -> Option<T> {
+        let absorbs = self.run.state.borrow().absorbs(id);
+        let node = self.run.end_of_task(id);
+        self.leave();
+        let label = || node.as_ref().map(|node| node.label().into_boxed_str());
+        match result {
+            Ok(result) => match settle(result, absorbs).0 {
+                Ok(value) => value,
+                Err(error) => {
+                    self.errors.borrow_mut().push(error);
+                    self.cancel_because_of("a child failed", label());
+                    None
+                }
+            },
+            Err(panic) => {
+                self.add_panic(panic);
+                self.cancel_because_of("a child panicked", label());
+                None
+            }
+        }
+    }
+
+    fn body_ended<T>(&self, result: thread::Result<Result<T, E>>) -> Option<T> {
+        let task = || {
+            let state = self.run.state.borrow();
+            state.task_of(self.node).map(|task| state.label(task).into_boxed_str())
+        };
+        match result {
+            Ok(Ok(value)) => Some(value),
+            Ok(Err(error)) => {
+                let task = task();
+                self.errors.borrow_mut().push(error);
+                self.cancel_because_of("the body failed", task);
+                None
+            }
+            Err(panic) => {
+                let task = task();
+                self.add_panic(panic);
+                self.cancel_because_of("the body panicked", task);
+                None
+            }
+        }
+    }
+}
+
+/// Owns the children: ends them all when it is dropped before they have ended.
+struct Owner<E> {
+    core: Rc<Core<E>>,
+    frame: Frame,
+}
+
+impl<E> Drop for Owner<E> {
+    fn drop(&mut self) {
+        if self.core.closed.replace(true) {
+            return;
+        }
+        self.core.ready.end_all(&self.core.run, self.core.node);
+        let left = self.frame.leave();
+        if let Some(scope) = self.core.scope.get() {
+            scope.close(left.and_then(|left| left.node).as_ref(), false);
+        }
+        let panic = erase::take_drop_panic();
+        if let Some(panic) = panic
+            && !thread::panicking()
+        {
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// How the end of a nursery goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Open,
+    /// It has yielded, or waited, since its body ended.
+    Yielded,
+}
+
+/// Polls the body and the children.
+struct Drive<'b, E, T, F> {
+    owner: Owner<E>,
+    body: Pin<&'b mut Option<F>>,
+    result: Option<T>,
+    exit: Exit,
+}
+
+// The body is pinned elsewhere; nothing here is.
+impl<E, T, F> Unpin for Drive<'_, E, T, F> {}
+
+impl<E: TaskError, T, F> Future for Drive<'_, E, T, F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<Result<T, Cancelled>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let core = this.owner.core.clone();
+        core.ready.begin_poll();
+        let Drive { owner, body, result, .. } = this;
+        owner.frame.inside(|| {
+            let body_first = body.is_some() && core.run.coin();
+            if body_first {
+                poll_body(&core, body, result, cx);
+            }
+            core.ready.run_batch(&core.run);
+            if !body_first {
+                poll_body(&core, body, result, cx);
+            }
+        });
+        if let Some(panic) = erase::take_drop_panic() {
+            core.add_panic(panic);
+            core.cancel_because_of("a destructor panicked", None);
+        }
+        let is_done = this.body.is_none() && core.live.get() == 0;
+        if !is_done {
+            if this.body.is_none() {
+                this.exit = Exit::Yielded; // it waits: that is its schedule point
+                core.ready.waits_for_children.set(true);
+            }
+            core.ready.end_poll(cx.waker());
+            return Poll::Pending;
+        }
+        if this.exit == Exit::Open && !context::spend_budget() {
+            this.exit = Exit::Yielded;
+            return yield_now(cx);
+        }
+        this.close(&core)
+    }
+}
+
+impl<E: TaskError, T, F> Drive<'_, E, T, F> {
+    fn close(&mut self, core: &Core<E>) -> Poll<Result<Result<T, Cancelled>, E>> {
+        core.closed.set(true);
+        let left = self.owner.frame.leave().expect("entered");
+        let panic = core.panic.take();
+        let joined = match outcome::join(core.errors.take()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        };
+        let (settled, caught) = settle(joined, left.absorbs);
+        if let Some(scope) = core.scope.get() {
+            scope.close(left.node.as_ref(), caught);
+        }
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+        Poll::Ready(match (settled, self.result.take()) {
+            (Err(error), _) => Err(error),
+            (Ok(_), Some(value)) => Ok(Ok(value)),
+            (Ok(_), None) => {
+                let reason = left.node.and_then(|node| node.reason);
+                Ok(Err(Cancelled(reason.unwrap_or_else(|| Arc::new(CancelSource::Unknown.into())))))
+            }
+        })
+    }
+}
+
+/// Polls the body, if it has not ended; drops it, inside the nursery, when it has.
+fn poll_body<E: TaskError, T, F>(
+    core: &Core<E>,
+    slot: &mut Pin<&mut Option<F>>,
+    value: &mut Option<T>,
+    cx: &mut Context<'_>,
+) where
+    F: Future<Output = Result<T, E>>,
+{
+    let Some(body) = slot.as_mut().as_pin_mut() else { return };
+    let result = match catch_unwind(AssertUnwindSafe(|| body.poll(cx))) {
+        Ok(Poll::Pending) => return,
+        Ok(Poll::Ready(result)) => Ok(result),
+        Err(panic) => Err(panic),
+    };
+    let dropped = catch_unwind(AssertUnwindSafe(|| slot.set(None)));
+    *value = core.body_ended(result);
+    if let Err(panic) = dropped {
+        core.add_panic(panic);
+        core.cancel_because_of("the body panicked", None);
+    }
+}

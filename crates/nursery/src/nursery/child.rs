@@ -1,0 +1,209 @@
+//! [`Child`]: the handle of a child task.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use crate::checkpoint::{Cancellable, cancellable};
+use crate::error::Cancelled;
+use crate::nursery::erase::Task;
+use crate::run::context;
+use crate::scope::reason::{CancelReason, CancelSource};
+use crate::stats::TaskId;
+use crate::tree::NodeId;
+
+/// A child of a nursery, from [`Nursery::start_soon`](crate::Nursery::start_soon).
+///
+/// Await it for the child's value; cancel the child alone with [`cancel`](Self::cancel). Dropping it changes
+/// nothing: the child belongs to its nursery.
+///
+/// # Cancellation
+///
+/// Awaiting it is a checkpoint, always. Cancelled or dropped, it did nothing: the child goes on.
+///
+/// # Errors
+///
+/// [`Cancelled`]: the waiting task is cancelled, or the child has no value, because it failed (then its nursery has
+/// been cancelled, and the error leaves there) or was cancelled itself.
+///
+/// # Examples
+///
+/// ```
+/// use nursery::open_nursery;
+///
+/// # nursery::run(async {
+/// let sum = open_nursery(async |n| -> anyhow::Result<i32> {
+///     let a = n.start_soon(async { Ok(40) }).named("a");
+///     let b = n.start_soon(async { Ok(2) }).named("b");
+///     Ok(a.await? + b.await?)
+/// })
+/// .await?;
+/// assert_eq!(sum, 42);
+/// # Ok::<(), anyhow::Error>(())
+/// # }).unwrap();
+/// ```
+pub struct Child<'scope, T> {
+    /// `None` once the value has been taken, or if the child was never started.
+    task: Option<Task<Option<T>>>,
+    wait: Option<Cancellable<Join<T>>>,
+    node: Option<NodeId>,
+    place: &'static Location<'static>,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<T> Unpin for Child<'_, T> {}
+
+impl<T> Child<'_, T> {
+    pub(crate) fn new(
+        task: Task<Option<T>>,
+        node: NodeId,
+        place: &'static Location<'static>,
+    ) -> Self {
+        Child { task: Some(task), wait: None, node: Some(node), place, scope: PhantomData }
+    }
+
+    /// The handle of a child that was dropped before it was started.
+    pub(crate) fn gone(place: &'static Location<'static>) -> Self {
+        Child { task: None, wait: None, node: None, place, scope: PhantomData }
+    }
+
+    /// Names the child, for the tree, for reasons and for instruments.
+    #[must_use = "the name is set; the handle may be dropped"]
+    pub fn named(self, name: impl Into<Box<str>>) -> Self {
+        self.set_name(name);
+        self
+    }
+
+    /// Names the child.
+    pub fn set_name(&self, name: impl Into<Box<str>>) {
+        if let Some((run, node)) = context::try_current_run().zip(self.node)
+            && let Some(node) = run.state.borrow_mut().nodes.get_mut(node)
+        {
+            node.extra().name = Some(name.into());
+        }
+    }
+
+    /// Cancels this child alone. Its nursery and its siblings are not concerned.
+    ///
+    /// The child gets [`Cancelled`] at its next checkpoint, and absorbs it at its end: it does not count as failed.
+    ///
+    /// # Cancellation
+    ///
+    /// Not a checkpoint.
+    pub fn cancel(&self) {
+        self.cancel_because(CancelSource::Explicit);
+    }
+
+    /// The same, with a reason.
+    pub fn cancel_because(&self, reason: impl Into<CancelReason>) {
+        if let Some((run, node)) = context::try_current_run().zip(self.node) {
+            run.cancel(node, reason.into());
+        }
+    }
+
+    /// Cancels this child and waits for its end. Returns its value if it had one nevertheless.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint, always. Cancelled, it still does the minimum: the child has been cancelled.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`]: of the waiting task.
+    pub async fn cancel_and_join(mut self) -> Result<Option<T>, Cancelled> {
+        self.cancel();
+        let Some(task) = self.task.take() else { return Ok(None) };
+        cancellable(Join { task: Some(task) }).inside().waiting_for("a child").at(self.place).await
+    }
+
+    /// Returns whether the child has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(|task| task.is_finished()) && self.wait.is_none()
+    }
+
+    /// Returns the identity of the child's task; `None` if it was started when its nursery was being dropped.
+    #[must_use]
+    pub fn id(&self) -> Option<TaskId> {
+        Some(context::try_current_run()?.task_id(self.node?))
+    }
+}
+
+impl<T> Future for Child<'_, T> {
+    type Output = Result<T, Cancelled>;
+
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let place = this.place;
+        if this.wait.is_none() {
+            let join = Join { task: this.task.take() };
+            let wait = cancellable(join).inside().waiting_for("a child").at(place);
+            this.wait = Some(wait);
+        }
+        let wait = this.wait.as_mut().expect("made just now");
+        let value = ready!(Pin::new(wait).poll(cx));
+        this.wait = None;
+        Poll::Ready(match value {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(no_value()),
+            Err(cancelled) => Err(cancelled),
+        })
+    }
+}
+
+fn no_value() -> Cancelled {
+    let text = "the child that was waited for failed or was cancelled";
+    Cancelled(Arc::new(CancelReason::new(CancelSource::Nursery).with_text(text)))
+}
+
+impl<T> Drop for Child<'_, T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            detach(task);
+        }
+    }
+}
+
+/// Lets the task go on by itself.
+fn detach<T>(task: Task<Option<T>>) {
+    task.metadata().unwatch();
+    task.detach();
+}
+
+impl<T> fmt::Debug for Child<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child").field("finished", &self.is_finished()).finish_non_exhaustive()
+    }
+}
+
+/// Waits for a task's value. `None`: it has none.
+struct Join<T> {
+    task: Option<Task<Option<T>>>,
+}
+
+impl<T> Unpin for Join<T> {}
+
+impl<T> Future for Join<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let Some(task) = &mut self.task else { return Poll::Ready(None) };
+        let value = ready!(Pin::new(task).poll(cx));
+        // The task is finished; its handle has nothing left to give.
+        self.task = None;
+        Poll::Ready(value)
+    }
+}
+
+impl<T> Drop for Join<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            detach(task);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! [`Nursery::start`] and [`TaskStatus`]: start a child, and wait until it says that it is ready.
+//!
+//! ```text
+//!             starting ──1──▶ moved        the child is the nursery's: its errors go there, its scopes are there
+//!                │
+//!                ├──2──▶ ended             its error is `start`'s
+//!                └──3──▶ dropped           with `start`, synchronously
+//! ```
+//! 1. [`TaskStatus::started`], unless the caller is cancelled  2. the child ends first  3. `start` is dropped
+//!
+//! The child is polled by the nursery from the beginning. What moves is its node: first it is below a hidden
+//! scope where `start` was called, so that the caller's timeouts and cancellation apply; then below the nursery.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::{Location, resume_unwind};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::thread;
+
+use crate::error::TaskError;
+use crate::nursery::ready::Ready;
+use crate::nursery::{Core, Nursery, erase};
+use crate::run::{Run, context};
+use crate::scope::frame::{Frame, scope_node};
+use crate::scope::reason::CancelSource;
+use crate::tree::NodeId;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Moved,
+    Ended,
+}
+
+/// What `start` and the child's `TaskStatus` share.
+struct Starting<V> {
+    phase: Cell<Phase>,
+    value: RefCell<Option<V>>,
+    caller: RefCell<Option<Waker>>,
+    run: Rc<Run>,
+    ready: Rc<Ready>,
+    /// Where the caller waits.
+    hidden: NodeId,
+    /// The nursery's node.
+    target: NodeId,
+    child: Cell<Option<NodeId>>,
+}
+
+impl<V> Starting<V> {
+    fn set_phase(&self, phase: Phase) {
+        self.phase.set(phase);
+        let caller = self.caller.take();
+        caller.into_iter().for_each(Waker::wake);
+    }
+
+    /// Moves the child, with all that is below it, into the nursery.
+    fn move_in(&self) {
+        let Some(child) = self.child.get() else { return };
+        self.ready.remove_starting(child);
+        self.run.change(|state, fx| state.reparent(child, Some(self.target), fx));
+        self.set_phase(Phase::Moved);
+    }
+}
+
+/// With it a child says that it is ready, to whoever called [`Nursery::start`].
+///
+/// It may be passed on: any task can say so in the child's name. For a function that is also called
+/// directly, or by `start_soon`, there is [`TaskStatus::ignored`].
+pub struct TaskStatus<V> {
+    starting: Option<Rc<Starting<V>>>,
+}
+
+impl<V> TaskStatus<V> {
+    /// Makes a status that nobody waits for.
+    #[must_use]
+    pub fn ignored() -> Self {
+        TaskStatus { starting: None }
+    }
+
+    /// Says that the child is ready, and moves it into the nursery; `value` is what `start` returns.
+    ///
+    /// If the caller of `start` is cancelled at this moment, the child stays where it is, and shares the
+    /// caller's fate; if `start` has ended, nothing happens. Says so once, since it takes `self`.
+    ///
+    /// # Cancellation
+    ///
+    /// Not a checkpoint.
+    pub fn started(self, value: V) {
+        let Some(starting) = self.starting else { return };
+        if starting.phase.get() != Phase::Starting {
+            return;
+        }
+        starting.value.replace(Some(value));
+        let is_cancelled = starting.run.state.borrow().effective(starting.hidden);
+        if !is_cancelled {
+            starting.move_in();
+        }
+    }
+}
+
+impl<V> fmt::Debug for TaskStatus<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskStatus").field("ignored", &self.starting.is_none()).finish()
+    }
+}
+
+impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
+    /// Starts a child, and waits until it calls [`TaskStatus::started`]; returns the value it gave.
+    ///
+    /// For children that others depend on: when `start` returns, the server listens. Until then the child
+    /// is under the scopes of the *caller*, so a timeout around `start` cancels a child that is slow to start, and
+    /// an error of the child is an error of `start`; from then on it is the nursery's, as if it had been started with
+    /// [`start_soon`](Self::start_soon). The nursery stays open while a `start` is pending.
+    ///
+    /// # Cancellation
+    ///
+    /// Cancelled, it waits for the child, which is cancelled with it: what comes out is the child's result.
+    /// Dropped before the child has started, it drops the child.
+    ///
+    /// # Errors
+    ///
+    /// The error of a child that ends before it has started, bare, not in a group.
+    ///
+    /// # Panics
+    ///
+    /// If the child returns `Ok` without having called `started`; with the child's panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nursery::{TaskStatus, checkpoint, open_nursery, sleep_forever};
+    ///
+    /// async fn listen(status: TaskStatus<u16>) -> anyhow::Result<()> {
+    ///     checkpoint().await?; // bind the socket …
+    ///     status.started(8080);
+    ///     Ok(sleep_forever().await?)
+    /// }
+    ///
+    /// # nursery::run(async {
+    /// open_nursery(async |n| {
+    ///     let port = n.start(listen).await?;
+    ///     assert_eq!(port, 8080); // it listens now
+    ///     n.cancel_scope().cancel();
+    ///     anyhow::Ok(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn start<V: 'scope, F>(
+        &'scope self,
+        child: F,
+    ) -> impl Future<Output = Result<V, E>> + use<'scope, 'env, V, F, E>
+    where
+        F: AsyncFnOnce(TaskStatus<V>) -> Result<(), E> + 'scope,
+        E: 'scope,
+    {
+        let place = Location::caller();
+        async move {
+            let mut pending = Pending::new(&self.core, place);
+            let status = TaskStatus { starting: Some(pending.starting.clone()) };
+            pending.spawn(self, place, async move { child(status).await });
+            pending.wait().await;
+            pending.finish()
+        }
+    }
+}
+
+/// The result of a child that ended before it had started.
+type Early<E> = Rc<RefCell<Option<thread::Result<Result<(), E>>>>>;
+
+/// A `start` that is waiting. Dropped, it drops the child.
+struct Pending<V, E> {
+    starting: Rc<Starting<V>>,
+    early: Early<E>,
+    core: Rc<Core<E>>,
+    // Last: the child below it goes first.
+    hidden: Frame,
+}
+
+impl<V, E: TaskError> Pending<V, E> {
+    fn new(core: &Rc<Core<E>>, place: &'static Location<'static>) -> Self {
+        let mut frame = Frame::default();
+        let mut node = scope_node(place, crate::deadlines::Timer::Never, false);
+        node.extra().name = Some("start".into());
+        let hidden = frame.enter("`Nursery::start`", node);
+        // It keeps the nursery open, besides the child: the caller may want to try again.
+        core.live.set(core.live.get() + 1);
+        let starting = Starting {
+            phase: Cell::new(Phase::Starting),
+            value: RefCell::new(None),
+            caller: RefCell::default(),
+            run: core.run.clone(),
+            ready: core.ready.clone(),
+            hidden,
+            target: core.node,
+            child: Cell::new(None),
+        };
+        Pending {
+            starting: Rc::new(starting),
+            early: Rc::default(),
+            core: core.clone(),
+            hidden: frame,
+        }
+    }
+
+    fn spawn<'scope>(
+        &mut self,
+        nursery: &'scope Nursery<'scope, '_, E>,
+        place: &'static Location<'static>,
+        child: impl Future<Output = Result<(), E>> + 'scope,
+    ) where
+        V: 'scope,
+        E: 'scope,
+    {
+        let (core, starting) = (self.core.clone(), self.starting.clone());
+        let node = core.run.add_task(starting.hidden, &core.ready, place, context::current_task());
+        core.live.set(core.live.get() + 1);
+        core.ready.add_starting(node);
+        starting.child.set(Some(node));
+        let early = self.early.clone();
+        let done = move |result: thread::Result<Result<(), E>>| {
+            if starting.phase.get() == Phase::Moved {
+                return core.child_ended(node, result);
+            }
+            core.run.end_of_task(node);
+            core.ready.remove_starting(node);
+            core.leave();
+            early.replace(Some(result));
+            starting.set_phase(Phase::Ended);
+            None
+        };
+        erase::spawn_scoped(nursery, node, child, done).detach();
+    }
+
+    /// Waits until the child has moved or ended. Not interrupted: a cancellation reaches the child.
+    async fn wait(&mut self) {
+        let Pending { starting, hidden, .. } = self;
+        poll_fn(|cx| {
+            hidden.inside(|| {}); // follows its caller, should that be moved to another task
+            if starting.phase.get() != Phase::Starting {
+                return Poll::Ready(());
+            }
+            context::count_schedule_point();
+            let old = starting.caller.replace(Some(cx.waker().clone()));
+            drop(old);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn finish(self) -> Result<V, E> {
+        let value = self.starting.value.take();
+        if self.starting.phase.get() == Phase::Moved {
+            return Ok(value.expect("moved by `started`, with a value"));
+        }
+        let result = self.early.take().expect("ended, with a result");
+        match (result, value) {
+            (Err(panic), _) => resume_unwind(panic),
+            (Ok(Err(error)), _) => Err(error),
+            (Ok(Ok(())), Some(value)) => Ok(value),
+            (Ok(Ok(())), None) => panic!(
+                "a child given to `Nursery::start` ended without calling `TaskStatus::started`\n\
+                 \n\
+                 `start` has no value to return. Usual causes:\n\
+                 - the child returns early, on a path that does not call `started`: return an error there\n\
+                 - its `TaskStatus` was dropped, or given to a task that never got to call it\n\
+                 - nobody has to wait for it: use `start_soon`"
+            ),
+        }
+    }
+}
+
+impl<V, E> Drop for Pending<V, E> {
+    fn drop(&mut self) {
+        let Pending { starting, core, .. } = self;
+        if let Some(child) = starting.child.get()
+            && starting.phase.get() == Phase::Starting
+            && !core.closed.get()
+        {
+            let _run = (!context::is_current(&core.run)).then(|| context::enter_run(&core.run));
+            if erase::end_task(&core.run, child, core.ready.take(child)) {
+                core.ready.remove_starting(child);
+                core.leave();
+                starting.phase.set(Phase::Ended);
+            } else {
+                // The child itself, by some detour, drops what waits for it: the nursery has it from now on.
+                starting.move_in();
+                core.run.cancel(child, CancelSource::Unknown.into());
+            }
+        }
+        core.leave();
+        core.ready.wake_owner();
+    }
+}

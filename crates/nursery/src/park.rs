@@ -1,0 +1,507 @@
+//! [`ParkingLot`]: a fair queue of suspended tasks, with a slot for what is handed over.
+//!
+//! The queue that every primitive is made of. Waiters stand in order of arrival. Waking one commits to it:
+//! it leaves the queue, and what is handed to it is kept for it, so that a cancellation that comes later finds the hand-off
+//! done; a cancellation that comes earlier has taken the waiter out of the queue already. If a waiter's future is
+//! dropped after the hand-off, what was handed over is dropped: make it a guard, whose drop passes it on.
+//!
+//! The links of the queue are in the waiters' own records ([`crate::wait`]); a lot holds the ends.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use crate::checkpoint::{RaiseIfCancelled, raise_if_cancelled};
+use crate::deadlines::Timer;
+use crate::error::Cancelled;
+use crate::run::{Run, context};
+use crate::stats::TaskId;
+use crate::tree::State;
+use crate::wait::{Label, Params, Slot, WaitId, WaitState};
+
+/// The part of a lot that the run knows.
+#[derive(Default)]
+pub(crate) struct LotCore {
+    head: Cell<Option<WaitId>>,
+    tail: Cell<Option<WaitId>>,
+    len: Cell<usize>,
+    /// The run whose tasks are parked here. Present while there are any.
+    run: RefCell<Option<Rc<Run>>>,
+    broken_by: RefCell<Vec<TaskId>>,
+}
+
+impl State {
+    /// Appends a wait to a lot.
+    pub(crate) fn enter_lot(&mut self, id: WaitId, lot: &Rc<LotCore>) {
+        let tail = lot.tail.replace(Some(id));
+        match tail {
+            Some(tail) => self.waits[tail].next_in_lot = Some(id),
+            None => lot.head.set(Some(id)),
+        }
+        lot.len.set(lot.len.get() + 1);
+        let wait = &mut self.waits[id];
+        wait.prev_in_lot = tail;
+        wait.lot = Some(lot.clone());
+    }
+
+    /// Takes a wait out of its lot, if it is in one.
+    pub(crate) fn leave_lot(&mut self, id: WaitId) {
+        let Some(wait) = self.waits.get_mut(id) else { return };
+        let Some(lot) = wait.lot.take() else { return };
+        let (prev, next) = (wait.prev_in_lot.take(), wait.next_in_lot.take());
+        match prev {
+            Some(prev) => self.waits[prev].next_in_lot = next,
+            None => lot.head.set(next),
+        }
+        match next {
+            Some(next) => self.waits[next].prev_in_lot = prev,
+            None => lot.tail.set(prev),
+        }
+        lot.len.set(lot.len.get() - 1);
+    }
+}
+
+impl LotCore {
+    fn run(&self) -> Option<Rc<Run>> {
+        if self.len.get() == 0 {
+            return None;
+        }
+        self.run.borrow().clone()
+    }
+
+    /// Takes the oldest waiter out and gives it its result.
+    fn wake_first(&self, result: WaitState) -> Option<(WaitId, TaskId)> {
+        let run = self.run()?;
+        let id = self.head.get()?;
+        let task = run.change(|state, fx| {
+            let task = state.waits[id].task();
+            state.wake_wait(id, result, fx).then_some(task)
+        })?;
+        Some((id, run.task_id(task)))
+    }
+
+    /// Breaks the lot: everybody in it, and everybody who comes, gets [`Broken`].
+    pub(crate) fn break_by(&self, task: TaskId) {
+        self.broken_by.borrow_mut().push(task);
+        while self.wake_first(WaitState::Broken).is_some() {}
+    }
+
+    fn broken(&self) -> Option<Broken> {
+        let by = self.broken_by.borrow();
+        if by.is_empty() { None } else { Some(Broken { by: by.clone() }) }
+    }
+}
+
+/// A fair queue of suspended tasks: the building block of synchronisation primitives.
+///
+/// [`park`](Self::park) suspends the current task until somebody [`unpark`](Self::unpark_one)s it, which can
+/// hand it a value of type `V`. First come, first served. A lot is not tied to a run until somebody parks
+/// in it.
+///
+/// # Examples
+///
+/// An event:
+///
+/// ```
+/// use std::cell::Cell;
+/// use nursery::{Cancelled, checkpoint, open_nursery};
+/// use nursery::lowlevel::{ParkError, ParkingLot};
+///
+/// #[derive(Default)]
+/// struct Event { is_set: Cell<bool>, waiters: ParkingLot }
+///
+/// impl Event {
+///     fn set(&self) {
+///         self.is_set.set(true);
+///         self.waiters.unpark_all();
+///     }
+///     async fn wait(&self) -> Result<(), ParkError> {
+///         if self.is_set.get() {
+///             checkpoint().await?;
+///             return Ok(());
+///         }
+///         self.waiters.park().await
+///     }
+/// }
+///
+/// # nursery::run(async {
+/// let event = Event::default();
+/// open_nursery(async |n| -> anyhow::Result<()> {
+///     n.start_soon(async { Ok(event.wait().await?) });
+///     event.set();
+///     Ok(())
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
+pub struct ParkingLot<V = ()> {
+    lot: Rc<Lot<V>>,
+}
+
+struct Lot<V> {
+    core: Rc<LotCore>,
+    /// What has been handed over and not been fetched yet.
+    handed: RefCell<Vec<(WaitId, V)>>,
+    /// Where waiters that parked here have been reparked to.
+    moved: RefCell<Vec<(WaitId, Rc<Lot<V>>)>>,
+}
+
+impl<V> Lot<V> {
+    fn take_handed(&self, id: WaitId) -> Option<V> {
+        let mut handed = self.handed.borrow_mut();
+        let at = handed.iter().position(|(other, _)| *other == id)?;
+        Some(handed.swap_remove(at).1)
+    }
+
+    fn take_moved(&self, id: WaitId) -> Option<Rc<Lot<V>>> {
+        let mut moved = self.moved.borrow_mut();
+        let at = moved.iter().position(|(other, _)| *other == id)?;
+        Some(moved.swap_remove(at).1)
+    }
+
+    /// The lot in which a waiter that parked in this one has got its result.
+    fn follow(self: &Rc<Self>, id: WaitId) -> Rc<Lot<V>> {
+        let mut at = self.clone();
+        while let Some(next) = at.take_moved(id) {
+            at = next;
+        }
+        at
+    }
+}
+
+impl<V> ParkingLot<V> {
+    /// Makes an empty lot.
+    #[must_use]
+    pub fn new() -> Self {
+        ParkingLot {
+            lot: Rc::new(Lot {
+                core: Rc::default(),
+                handed: RefCell::new(Vec::new()),
+                moved: RefCell::new(Vec::new()),
+            }),
+        }
+    }
+
+    /// Suspends the current task until it is unparked.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint, always. Cancelled or dropped, it left the queue; if a value had been handed to it when it was
+    /// dropped, the value is dropped too. A value that was handed over before the cancellation is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`ParkError::Cancelled`]; [`ParkError::Broken`] if the lot is or becomes broken.
+    ///
+    /// # Panics
+    ///
+    /// Outside a run, or if tasks of another run are parked here.
+    #[track_caller]
+    pub fn park(&self) -> Park<'_, V> {
+        self.park_as("a parking lot")
+    }
+
+    /// The same, with the words by which the tree says what is waited for, such as `"a lock"`.
+    #[track_caller]
+    pub fn park_as(&self, what: &'static str) -> Park<'_, V> {
+        Park {
+            lot: self,
+            check: raise_if_cancelled(),
+            slot: Slot::default(),
+            label: Label { what, place: Location::caller() },
+        }
+    }
+
+    /// Wakes the task that has waited longest, and hands `value` to it. Returns the task.
+    ///
+    /// # Cancellation
+    ///
+    /// Not a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// The value, if nobody is parked.
+    pub fn unpark_one(&self, value: V) -> Result<TaskId, V> {
+        let Some(run) = self.lot.core.run() else { return Err(value) };
+        let Some(id) = self.lot.core.head.get() else { return Err(value) };
+        // The value is there before the task can run.
+        self.lot.handed.borrow_mut().push((id, value));
+        let (_, task) =
+            self.lot.core.wake_first(WaitState::Woken).expect("the head of a queue waits");
+        drop(run);
+        Ok(task)
+    }
+
+    /// Moves the `count` oldest waiters, in order, to the end of another lot.
+    ///
+    /// They are cancelled, woken and handed values there, as if they had parked there.
+    ///
+    /// # Panics
+    ///
+    /// If tasks of another run are parked in `to`.
+    #[track_caller]
+    pub fn repark(&self, to: &ParkingLot<V>, count: usize) {
+        let Some(run) = self.lot.core.run() else { return };
+        if Rc::ptr_eq(&self.lot, &to.lot) {
+            return;
+        }
+        to.lot.core.adopt(&run);
+        for _ in 0..count {
+            let Some(id) = self.lot.core.head.get() else { break };
+            let mut state = run.state.borrow_mut();
+            state.leave_lot(id);
+            state.enter_lot(id, &to.lot.core);
+            self.lot.moved.borrow_mut().push((id, to.lot.clone()));
+        }
+    }
+
+    /// Moves all waiters to another lot.
+    #[track_caller]
+    pub fn repark_all(&self, to: &ParkingLot<V>) {
+        self.repark(to, usize::MAX);
+    }
+
+    /// Breaks the lot in the name of the current task: everybody who is parked, or parks from now on, gets
+    /// [`ParkError::Broken`]. It cannot be mended.
+    ///
+    /// # Panics
+    ///
+    /// Outside a task.
+    #[track_caller]
+    pub fn break_lot(&self) {
+        let run = context::current_run("`ParkingLot::break_lot`");
+        let (_, task) = context::position();
+        self.lot.core.break_by(run.task_id(task));
+    }
+
+    /// Makes the lot break when `task` ends. Asked several times, it counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] if the task has ended already.
+    pub fn add_breaker(&self, task: TaskId) -> Result<(), Broken> {
+        let gone = Broken { by: vec![task] };
+        let Some(run) = context::try_current_run() else { return Err(gone) };
+        let mut state = run.state.borrow_mut();
+        match task.node_in(&run).and_then(|node| state.nodes.get_mut(node)) {
+            Some(node) => {
+                node.extra().breaks.push(self.lot.core.clone());
+                Ok(())
+            }
+            None => Err(gone),
+        }
+    }
+
+    /// Takes one [`add_breaker`](Self::add_breaker) back. Returns false if there was none.
+    pub fn remove_breaker(&self, task: TaskId) -> bool {
+        let Some(run) = context::try_current_run() else { return false };
+        let mut state = run.state.borrow_mut();
+        let extra = task
+            .node_in(&run)
+            .and_then(|node| state.nodes.get_mut(node))
+            .and_then(|node| node.extra.as_mut());
+        let Some(extra) = extra else { return false };
+        let at = extra.breaks.iter().rposition(|lot| Rc::ptr_eq(lot, &self.lot.core));
+        at.map(|at| extra.breaks.remove(at)).is_some()
+    }
+
+    /// Returns who broke the lot, in order; empty if nobody has.
+    #[must_use]
+    pub fn broken_by(&self) -> Vec<TaskId> {
+        self.lot.core.broken_by.borrow().clone()
+    }
+
+    /// Returns the number of parked tasks.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lot.core.len.get()
+    }
+
+    /// Returns whether nobody is parked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl ParkingLot<()> {
+    /// Wakes up to `count` of the longest waiting tasks. Returns how many.
+    pub fn unpark(&self, count: usize) -> usize {
+        (0..count).take_while(|_| self.unpark_one(()).is_ok()).count()
+    }
+
+    /// Wakes everybody. Returns how many.
+    pub fn unpark_all(&self) -> usize {
+        self.unpark(self.len())
+    }
+}
+
+impl LotCore {
+    /// Ties the lot to a run while it is occupied.
+    #[track_caller]
+    fn adopt(&self, run: &Rc<Run>) {
+        let mut owner = self.run.borrow_mut();
+        let is_other = owner.as_ref().is_some_and(|owner| !Rc::ptr_eq(owner, run));
+        assert!(
+            !is_other || self.len.get() == 0,
+            "a task of one run cannot wait where tasks of another run wait\n\
+             \n\
+             Events, locks and channels belong to one run at a time: they are exact and fast because they need \
+             no lock. Between runs, use what is made for threads (`async-channel`, `event-listener`) through \
+             `nursery::cancellable`."
+        );
+        if owner.is_none() || is_other {
+            let old = owner.replace(run.clone());
+            drop(owner);
+            drop(old);
+        }
+    }
+}
+
+impl<V> Default for ParkingLot<V> {
+    fn default() -> Self {
+        ParkingLot::new()
+    }
+}
+
+impl<V> fmt::Debug for ParkingLot<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParkingLot")
+            .field("tasks_waiting", &self.len())
+            .field("broken_by", &self.lot.core.broken_by.borrow())
+            .finish()
+    }
+}
+
+/// The future of [`ParkingLot::park`].
+#[must_use = "a task parks only while this is awaited"]
+pub struct Park<'a, V = ()> {
+    lot: &'a ParkingLot<V>,
+    check: RaiseIfCancelled,
+    slot: Slot,
+    label: Label,
+}
+
+impl<V> Unpin for Park<'_, V> {}
+
+impl<V> Park<'_, V> {
+    /// Is the task parked, or woken and not yet resumed?
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.slot.is_registered()
+    }
+}
+
+impl<V> Future for Park<'_, V> {
+    type Output = Result<V, ParkError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if !this.slot.is_registered() {
+            ready!(this.check.poll_check(cx))?;
+            if let Some(broken) = this.lot.lot.core.broken() {
+                return Poll::Ready(Err(broken.into()));
+            }
+            this.lot.lot.core.adopt(&context::current_run(this.label.what));
+            this.slot.register(
+                cx,
+                Params {
+                    label: this.label,
+                    timer: Timer::Never,
+                    lot: Some(&this.lot.lot.core),
+                    outside: false,
+                },
+            );
+            return Poll::Pending;
+        }
+        let state = ready!(this.slot.poll(cx));
+        let error = (state == WaitState::Cancelled).then(|| this.slot.cancelled());
+        let id = this.slot.id().expect("registered");
+        this.slot.withdraw();
+        let lot = this.lot.lot.follow(id);
+        Poll::Ready(match (state, error) {
+            (_, Some(cancelled)) => Err(cancelled.into()),
+            (WaitState::Broken, _) => {
+                Err(lot.core.broken().unwrap_or(Broken { by: Vec::new() }).into())
+            }
+            _ => Ok(lot.take_handed(id).expect("handed over before the task was woken")),
+        })
+    }
+}
+
+impl<V> Drop for Park<'_, V> {
+    fn drop(&mut self) {
+        // A hand-off that came too late for this waiter: dropped, with nothing borrowed, it passes itself on.
+        if let Some(id) = self.slot.id() {
+            self.slot.withdraw();
+            let handed = self.lot.lot.follow(id).take_handed(id);
+            drop(handed);
+        }
+    }
+}
+
+impl<V> fmt::Debug for Park<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Park").field("is_parked", &self.is_parked()).finish_non_exhaustive()
+    }
+}
+
+/// A parking lot was broken: the task that had to wake those parked in it has ended without doing so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Broken {
+    /// The tasks that broke it.
+    pub by: Vec<TaskId>,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the parking lot was broken by {:?}", self.by)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Why a task was not unparked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ParkError {
+    /// Its scope was cancelled.
+    Cancelled(Cancelled),
+    /// The lot is broken.
+    Broken(Broken),
+}
+
+impl From<Cancelled> for ParkError {
+    fn from(cancelled: Cancelled) -> Self {
+        ParkError::Cancelled(cancelled)
+    }
+}
+
+impl From<Broken> for ParkError {
+    fn from(broken: Broken) -> Self {
+        ParkError::Broken(broken)
+    }
+}
+
+impl fmt::Display for ParkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ParkError::Cancelled(cancelled) => cancelled.fmt(f),
+            ParkError::Broken(broken) => broken.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ParkError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ParkError::Cancelled(cancelled) => Some(cancelled),
+            ParkError::Broken(broken) => Some(broken),
+        }
+    }
+}

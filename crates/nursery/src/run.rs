@@ -1,0 +1,659 @@
+//! A run: one thread, one main task, one tree, one clock. [`run`], [`Builder`], and [`Guest`], the run as a future.
+
+pub(crate) mod context;
+pub(crate) mod inbox;
+pub(crate) mod turn;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::{Location, resume_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Instant;
+
+use crate::clock::{Clock, SystemClock};
+use crate::deadlines::{Target, Timer};
+use crate::error::TaskError;
+use crate::instrument::{Instrument, Instruments};
+use crate::local::RunLocals;
+use crate::nursery::erase::{self, Panic, Runnable};
+use crate::nursery::ready::Ready;
+use crate::run::inbox::{Inbox, Token};
+use crate::run::turn::{HostPoll, Idler, Turn};
+use crate::scope::reason::{CancelReason, CancelSource};
+use crate::stats::TaskId;
+use crate::tree::{Effects, Kind, Node, NodeId, State, TaskNode};
+use crate::wait::{WaitId, WaitState};
+
+/// Runs `main`, and everything it starts, to the end, on this thread.
+///
+/// Returns what `main` returns, unchanged. Deadlines are on the system clock, I/O on async-io's reactor;
+/// for a virtual clock, a seed or instruments see [`Builder`].
+///
+/// # Panics
+///
+/// If a run is in progress on this thread already; with the panic of `main` or of a child, if there is one.
+///
+/// # Examples
+///
+/// ```
+/// use nursery::{open_nursery, run};
+///
+/// let words = ["borrowed", "by", "children"];
+/// let letters = run(async {
+///     open_nursery(async |n| -> anyhow::Result<usize> {
+///         let counts: Vec<_> = words
+///             .iter()
+///             .map(|word| n.start_soon(async { Ok(word.len()) }))
+///             .collect();
+///         let mut sum = 0;
+///         for count in counts {
+///             sum += count.await?;
+///         }
+///         Ok(sum)
+///     })
+///     .await
+/// })?;
+/// assert_eq!(letters, 18);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+#[track_caller]
+pub fn run<T, E: TaskError>(main: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    Builder::new().run(main)
+}
+
+/// How a run is to be made: clock, seed, budget, instruments, name.
+///
+/// # Examples
+///
+/// ```
+/// use nursery::{Builder, Cancelled, checkpoint};
+///
+/// let answer = Builder::new().name("answering machine").seed(7).run(async {
+///     checkpoint().await?;
+///     Ok::<_, Cancelled>(42)
+/// })?;
+/// assert_eq!(answer, 42);
+/// # Ok::<(), Cancelled>(())
+/// ```
+#[must_use = "a `Builder` does nothing until `run` or `guest`"]
+pub struct Builder {
+    clock: Option<Rc<dyn Clock>>,
+    seed: Option<u64>,
+    budget: u32,
+    instruments: Vec<Rc<dyn Instrument>>,
+    name: Option<Box<str>>,
+}
+
+/// How often operations that need not wait may succeed in a row before one of them yields.
+const DEFAULT_BUDGET: u32 = 64;
+
+impl Builder {
+    /// Makes a builder with the defaults: system clock, an order that varies, a budget of 64.
+    pub fn new() -> Self {
+        Builder {
+            clock: None,
+            seed: None,
+            budget: DEFAULT_BUDGET,
+            instruments: Vec::new(),
+            name: None,
+        }
+    }
+
+    /// Sets the clock. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Some(Rc::new(clock));
+        self
+    }
+
+    /// Sets the seed from which the order of ready tasks is drawn.
+    ///
+    /// With the same seed and the same clock, a program that does no I/O makes the same steps in the same
+    /// order. Without a seed the order varies from run to run, so that nobody comes to depend on it.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Sets how many operations may succeed without waiting before one of them yields to other tasks.
+    ///
+    /// 1 is trio's rule: every operation is a schedule point on every call. More is faster. Whatever the
+    /// budget, every operation is a cancel point on every call.
+    ///
+    /// # Panics
+    ///
+    /// If `budget` is 0.
+    #[track_caller]
+    pub fn checkpoint_budget(mut self, budget: u32) -> Self {
+        assert!(
+            budget > 0,
+            "a checkpoint budget of 0 would never let an operation succeed; 1 is the smallest"
+        );
+        self.budget = budget;
+        self
+    }
+
+    /// Installs an instrument from the start. See [`Instrument`].
+    pub fn instrument(mut self, instrument: Rc<dyn Instrument>) -> Self {
+        self.instruments.push(instrument);
+        self
+    }
+
+    /// Names the run, for messages and the tree.
+    pub fn name(mut self, name: impl Into<Box<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Runs `main` to the end, blocking this thread.
+    ///
+    /// # Errors
+    ///
+    /// The error of `main`, unchanged.
+    ///
+    /// # Panics
+    ///
+    /// If a run is in progress on this thread already; with the panic of `main` or of a child, if there is
+    /// one.
+    #[track_caller]
+    pub fn run<T, E: TaskError>(self, main: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        assert!(
+            context::try_current_run().is_none(),
+            "`run` was called inside a run\n\
+             \n\
+             A thread has one run at a time, and this one would block the other. Usual causes:\n\
+             - a library calls `nursery::run` itself: give it an async function instead, and await that\n\
+             - two things are to happen at once: start them in a nursery with `open_nursery`\n\
+             - a run of its own is really wanted: call `run` in a thread of its own"
+        );
+        async_io::block_on(self.guest(main))
+    }
+
+    /// Makes the run a future, which any executor can poll: see [`Guest`].
+    #[track_caller]
+    pub fn guest<'a, T: 'a, E: TaskError + 'a>(
+        self,
+        main: impl Future<Output = Result<T, E>> + 'a,
+    ) -> Guest<'a, T, E> {
+        Guest::new(self, main, Location::caller())
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder::new()
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("seed", &self.seed)
+            .field("checkpoint_budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A run as a future: a guest of any executor.
+///
+/// Made by [`Builder::guest`]. It is polled by its host like any future, wakes the host's waker when it
+/// has something to do, and ends with what its main task returns. The host's own timers and I/O can be used
+/// inside, through [`cancellable`](crate::cancellable). It is not `Send`: hosts with several threads poll it
+/// with `LocalSet`, `spawn_local` or `block_on`.
+///
+/// # Cancellation
+///
+/// Dropped half-way, it drops the main task and all children synchronously, youngest data last: nothing
+/// async runs. To end a guest gently, cancel a scope in it (for example through
+/// [`CancelScope::remote`](crate::CancelScope::remote)) and await it.
+///
+/// # Examples
+///
+/// Inside tokio:
+///
+/// ```
+/// use std::time::Duration;
+/// use nursery::{Builder, cancellable, move_on_after};
+///
+/// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// let (tx, rx) = tokio::sync::oneshot::channel();
+/// let answer = runtime.block_on(async {
+///     tokio::spawn(async move { tx.send(42) });
+///     Builder::new()
+///         .guest(async { move_on_after(Duration::from_secs(5), async { Ok(cancellable(rx).await?) }).await })
+///         .await
+/// });
+/// assert_eq!(answer.map_err(|e: nursery::Cancelled| e)?, Some(Ok(42)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a `Guest` does nothing until it is polled"]
+pub struct Guest<'a, T, E> {
+    run: Rc<Run>,
+    outcome: Outcome<T, E>,
+    idler: Idler,
+    stage: Stage,
+    /// The main task may borrow for `'a`; invariant.
+    _main: PhantomData<&'a mut &'a ()>,
+}
+
+type Outcome<T, E> = Rc<RefCell<Option<thread::Result<Result<T, E>>>>>;
+
+/// How far the run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    New,
+    Running,
+    /// The main task has ended, the system tasks are being cancelled.
+    Stopping,
+    Over,
+}
+
+impl<'a, T: 'a, E: TaskError + 'a> Guest<'a, T, E> {
+    fn new(
+        builder: Builder,
+        main: impl Future<Output = Result<T, E>> + 'a,
+        place: &'static Location<'static>,
+    ) -> Self {
+        let run = Run::new(builder, place);
+        let outcome: Outcome<T, E> = Rc::default();
+        let node = run.add_task(run.root, &run.ready, place, None);
+        let done = {
+            let (run, outcome) = (run.clone(), outcome.clone());
+            move |result| {
+                run.end_of_task(node);
+                *outcome.borrow_mut() = Some(result);
+                None::<()>
+            }
+        };
+        run.state.borrow_mut().nodes[node].extra().name = Some("main".into());
+        let _run = context::enter_run(&run);
+        erase::spawn_main(PhantomData::<&'a mut &'a ()>, &run, node, main, done).detach();
+        drop(_run);
+        Guest { run, outcome, idler: Idler::default(), stage: Stage::New, _main: PhantomData }
+    }
+}
+
+impl<T, E> Guest<'_, T, E> {
+    /// Returns the run's token: a way into it from any thread, also before it is first polled.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.run.token.clone()
+    }
+}
+
+impl<T, E> Future for Guest<'_, T, E> {
+    type Output = Result<T, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let this = &mut *self;
+        assert!(this.stage != Stage::Over, "a `Guest` was polled after it had ended");
+        let run = this.run.clone();
+        let _run = context::enter_run(&run);
+        if this.stage == Stage::New {
+            this.stage = Stage::Running;
+            run.instrument(|i| i.before_run());
+            run.clock.start();
+        }
+        this.idler.begin_poll(&run);
+        loop {
+            let turn = run.turn();
+            if this.outcome.borrow().is_some() || run.crashed() {
+                this.stop(&run);
+            }
+            match turn {
+                Turn::More => {}
+                Turn::Enough => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Turn::Idle if this.is_over(&run) => return Poll::Ready(this.end(&run)),
+                Turn::Idle if run.is_idle() && this.idler.wait(&run, cx) => return Poll::Pending,
+                Turn::Idle => {}
+            }
+        }
+    }
+}
+
+impl<T, E> Guest<'_, T, E> {
+    /// The main task has ended: cancel the system tasks.
+    fn stop(&mut self, run: &Run) {
+        if self.stage == Stage::Running {
+            self.stage = Stage::Stopping;
+            run.change(|state, fx| {
+                state.cancel(run.system, |_| CancelSource::Shutdown.into(), fx);
+                if run.crashed() {
+                    state.cancel(run.root, |_| CancelSource::Shutdown.into(), fx);
+                }
+            });
+        }
+    }
+
+    fn is_over(&self, run: &Run) -> bool {
+        self.stage == Stage::Stopping && run.ready.is_empty() && run.state.borrow().tasks == 0
+    }
+
+    /// Closes the entry queue, and gives the outcome.
+    fn end(&mut self, run: &Rc<Run>) -> Result<T, E> {
+        self.stage = Stage::Over;
+        run.close();
+        run.instrument(|i| i.after_run());
+        let outcome = self.outcome.borrow_mut().take();
+        match (run.crash.take(), outcome) {
+            (Some(panic), _) | (None, Some(Err(panic))) => resume_unwind(panic),
+            (None, Some(Ok(result))) => result,
+            (None, None) => unreachable!("the main task has ended, and left its outcome"),
+        }
+    }
+}
+
+impl<T, E> Drop for Guest<'_, T, E> {
+    fn drop(&mut self) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        self.stage = Stage::Over;
+        let run = self.run.clone();
+        run.ready.end_all(&run, run.root);
+        run.ready.end_all(&run, run.system);
+        {
+            let _run = context::enter_run(&run);
+            run.close();
+        }
+        let panic = erase::take_drop_panic();
+        if let Some(panic) = panic
+            && !thread::panicking()
+        {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl<T, E> std::fmt::Debug for Guest<'_, T, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest").field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
+/// All that belongs to one run. Shared by everything in it, on its thread.
+pub(crate) struct Run {
+    pub(crate) inbox: &'static Inbox,
+    pub(crate) generation: u32,
+    pub(crate) token: Token,
+    pub(crate) state: RefCell<State>,
+    pub(crate) clock: Rc<dyn Clock>,
+    /// On the system clock, the time is read every so many steps; on others, every turn.
+    is_system_clock: bool,
+    pub(crate) budget: u32,
+    rng: RefCell<fastrand::Rng>,
+    is_seeded: bool,
+    pub(crate) instruments: Instruments,
+    pub(crate) locals: RunLocals,
+    pub(crate) root: NodeId,
+    /// The scope of the system tasks.
+    pub(crate) system: NodeId,
+    /// The list of the main task and of the system tasks.
+    pub(crate) ready: Rc<Ready>,
+    /// Counts the steps of all tasks.
+    steps: Cell<u64>,
+    /// `steps` when the clock was last read.
+    read_at: Cell<u64>,
+    host_poll: Cell<HostPoll>,
+    /// Tasks in `wait_all_tasks_blocked`, with their cushion.
+    pub(crate) blocked: RefCell<Vec<(std::time::Duration, WaitId)>>,
+    /// The first panic of a system task or an entry-queue call.
+    crash: RefCell<Option<Panic>>,
+    closed: Cell<bool>,
+}
+
+impl Run {
+    fn new(builder: Builder, place: &'static Location<'static>) -> Rc<Run> {
+        let (inbox, generation) = Inbox::open();
+        let ready = Rc::new(Ready::default());
+        ready.begin_poll(); // its owner is the run, which looks by itself
+        ready.waits_for_children.set(true);
+        let mut state = State::new();
+        let root = state.insert(None, Node::new(Kind::Nursery(ready.clone()), place));
+        let system = state.insert(Some(root), Node::new(Kind::Nursery(ready.clone()), place));
+        state.nodes[root].extra().name = builder.name.clone();
+        state.nodes[system].extra().name = Some("system".into());
+        Rc::new(Run {
+            inbox,
+            generation,
+            token: Token::new(inbox, generation),
+            state: RefCell::new(state),
+            is_system_clock: builder.clock.is_none(),
+            clock: builder.clock.unwrap_or_else(|| Rc::new(SystemClock::new())),
+            budget: builder.budget,
+            rng: RefCell::new(
+                builder.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            ),
+            is_seeded: builder.seed.is_some(),
+            instruments: Instruments::new(builder.instruments),
+            locals: RunLocals::default(),
+            root,
+            system,
+            ready,
+            steps: Cell::new(0),
+            read_at: Cell::new(0),
+            host_poll: Cell::default(),
+            blocked: RefCell::default(),
+            crash: RefCell::default(),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// Changes the state, then does what follows from it, with nothing borrowed.
+    pub(crate) fn change<R>(&self, f: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
+        let mut fx = Effects::default();
+        let result = f(&mut self.state.borrow_mut(), &mut fx);
+        if fx.flipped {
+            context::refresh(self);
+        }
+        for waker in fx.wake {
+            waker.wake();
+        }
+        result
+    }
+
+    /// Reads the clock. Relative timers that were set since it was last read count from now.
+    pub(crate) fn now(&self) -> Instant {
+        let now = self.clock.now();
+        self.read_at.set(self.steps.get());
+        let mut state = self.state.borrow_mut();
+        if state.deadlines.has_fresh() {
+            state.resolve(now);
+        }
+        now
+    }
+
+    /// A deadline was set that has passed.
+    pub(crate) fn read_clock_next_turn(&self) {
+        self.read_at.set(self.steps.get().wrapping_sub(turn::READ_EVERY));
+    }
+
+    /// Puts a woken task on its list.
+    pub(crate) fn schedule(&self, runnable: Runnable) {
+        let id = runnable.metadata().node;
+        let ready = match self.state.borrow().task(id) {
+            Some(TaskNode { ready, .. }) => Some(ready.clone()),
+            None => None,
+        };
+        match ready {
+            Some(ready) => {
+                ready.push(runnable);
+                self.instrument(|i| i.task_scheduled(self.task_id(id)));
+            }
+            None => erase::dispose(runnable),
+        }
+    }
+
+    /// Puts the tasks of a batch in the order in which they run.
+    pub(crate) fn order(&self, batch: &mut [Runnable]) {
+        let mut rng = self.rng.borrow_mut();
+        if self.is_seeded {
+            rng.shuffle(batch);
+        } else if rng.bool() {
+            batch.reverse();
+        }
+    }
+
+    pub(crate) fn coin(&self) -> bool {
+        self.rng.borrow_mut().bool()
+    }
+
+    pub(crate) fn count_step(&self) {
+        let steps = self.steps.get() + 1;
+        self.steps.set(steps);
+        if steps.is_multiple_of(turn::READ_EVERY) && self.state.borrow().deadlines.has_fresh() {
+            self.now();
+        }
+    }
+
+    pub(crate) fn instrument(&self, hook: impl Fn(&dyn Instrument)) {
+        if !self.instruments.is_empty() {
+            self.instruments.call(hook);
+        }
+    }
+
+    pub(crate) fn task_id(&self, node: NodeId) -> TaskId {
+        TaskId { generation: self.generation, node }
+    }
+
+    /// Adds a task's node. Its context is that of the task that starts it.
+    pub(crate) fn add_task(
+        &self,
+        parent: NodeId,
+        ready: &Rc<Ready>,
+        place: &'static Location<'static>,
+        spawner: Option<NodeId>,
+    ) -> NodeId {
+        let id = {
+            let mut state = self.state.borrow_mut();
+            let mut node = Node::new(Kind::Task(TaskNode::new(ready.clone())), place);
+            let locals = spawner.and_then(|id| state.nodes.get(id)?.extra.as_ref()?.locals.clone());
+            if locals.is_some() {
+                node.extra().locals = locals;
+            }
+            state.insert(Some(parent), node)
+        };
+        self.instrument(|i| i.task_spawned(self.task_id(id)));
+        id
+    }
+
+    /// Takes an ended task's node out; breaks the lots it was to break.
+    pub(crate) fn end_of_task(&self, id: NodeId) -> Option<Node> {
+        let node = self.state.borrow_mut().remove(id);
+        if let Some(extra) = node.as_ref().and_then(|node| node.extra.as_ref()) {
+            for lot in &extra.breaks {
+                lot.break_by(self.task_id(id));
+            }
+        }
+        self.instrument(|i| i.task_exited(self.task_id(id)));
+        node
+    }
+
+    /// The name of the current task, for reasons.
+    pub(crate) fn current_task_name(&self, state: &State) -> Option<Box<str>> {
+        if !context::is_current(self) {
+            return None;
+        }
+        context::current_task().map(|task| state.label(task).into())
+    }
+
+    /// Cancels a node because somebody said so.
+    pub(crate) fn cancel(&self, node: NodeId, reason: CancelReason) {
+        self.change(|state, fx| {
+            let by = |state: &State| reason.with_task(self.current_task_name(state));
+            state.cancel(node, by, fx);
+        });
+    }
+
+    /// Notes the panic of a system task or an entry-queue call: the run will end with it.
+    pub(crate) fn note_crash(&self, panic: Panic) {
+        let surplus = {
+            let mut crash = self.crash.borrow_mut();
+            if crash.is_none() { crash.replace(panic) } else { Some(panic) }
+        };
+        drop(surplus);
+    }
+
+    pub(crate) fn crashed(&self) -> bool {
+        self.crash.borrow().is_some()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// The run is over: what the entry queue has accepted is called, then everything is let go.
+    fn close(&self) {
+        self.closed.set(true);
+        for call in self.inbox.close() {
+            self.call(call.call);
+        }
+        let locals = self.locals.take();
+        let state = self.state.replace(State::new());
+        drop(state);
+        drop(locals);
+    }
+}
+
+impl State {
+    /// Relative timers count from `now`.
+    fn resolve(&mut self, now: Instant) {
+        let fresh = self.deadlines.take_fresh();
+        for &target in &fresh {
+            let timer = match target {
+                Target::Scope(id) => self.nodes.get_mut(id).map(|node| &mut node.timer),
+                Target::Sleeper(id) => self.waits.get_mut(id).map(|wait| &mut wait.timer),
+            };
+            if let Some(timer) = timer
+                && let Timer::After(after) = *timer
+            {
+                *timer = match now.checked_add(after) {
+                    Some(at) => self.deadlines.arm(target, at),
+                    None => Timer::Never,
+                };
+            }
+        }
+        self.deadlines.put_fresh_buffer(fresh);
+    }
+
+    /// Cancels the scopes that are due, then wakes the sleepers that are. All that is due at one instant is
+    /// done before any task runs, scopes first: a sleep that ends at the deadline around it is cancelled.
+    fn expire(&mut self, now: Instant, fx: &mut Effects) {
+        let mut sleepers = Vec::new();
+        loop {
+            let State { nodes, waits, deadlines, .. } = self;
+            let due = deadlines.peek(|target, seq| crate::tree::is_live(nodes, waits, target, seq));
+            let Some((at, target)) = due else { break };
+            if at > now {
+                break;
+            }
+            deadlines.pop();
+            match target {
+                Target::Scope(id) => {
+                    self.nodes[id].timer = Timer::Never;
+                    self.cancel(id, |_| CancelSource::Deadline.into(), fx);
+                }
+                Target::Sleeper(id) => {
+                    self.waits[id].timer = Timer::Never;
+                    sleepers.push(id);
+                }
+            }
+        }
+        for id in sleepers {
+            self.wake_wait(id, WaitState::Woken, fx);
+        }
+    }
+
+    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
+        let State { nodes, waits, deadlines, .. } = self;
+        let next = deadlines.peek(|target, seq| crate::tree::is_live(nodes, waits, target, seq));
+        next.map(|(at, _)| at)
+    }
+}

@@ -1,0 +1,90 @@
+//! [`Frame`]: a node of the tree that lives as long as a future is inside it.
+//!
+//! ```text
+//!  new ──1──▶ entered ──2──▶ left       1 first poll, under the node that is current then   2 leave, or drop
+//! ```
+//!
+//! A frame that is polled under another node than before (its future was moved to another task) moves there.
+
+use std::panic::Location;
+use std::rc::Rc;
+
+use crate::deadlines::Timer;
+use crate::run::{Run, context};
+use crate::tree::{Kind, Node, NodeId};
+
+#[derive(Default)]
+pub(crate) struct Frame {
+    entry: Option<(Rc<Run>, NodeId)>,
+}
+
+/// What a frame was when it was left.
+pub(crate) struct Left {
+    /// It absorbs the cancellations that leave it.
+    pub(crate) absorbs: bool,
+    pub(crate) node: Option<Node>,
+}
+
+impl Frame {
+    pub(crate) fn entry(&self) -> Option<&(Rc<Run>, NodeId)> {
+        self.entry.as_ref()
+    }
+
+    /// Adds a node below the current one.
+    #[track_caller]
+    pub(crate) fn enter(&mut self, what: &str, node: Node) -> NodeId {
+        let run = context::current_run(what);
+        let (parent, _) = context::position();
+        let id = run.state.borrow_mut().insert(Some(parent), node);
+        self.entry = Some((run, id));
+        id
+    }
+
+    /// Calls `f`, which polls what is inside, with this node as the current one.
+    #[track_caller]
+    pub(crate) fn inside<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        let (run, id) = self.entry.as_ref().expect("entered");
+        let (parent, _) = context::position();
+        assert!(
+            context::is_current(run),
+            "a scope or nursery that was entered in one run was polled in another\n\
+             \n\
+             It belongs to the tree of the run it was entered in, with its clock and its tasks. Move the \
+             whole computation to the other run before it is first polled."
+        );
+        let (is_moved, mut cancelled) = match run.state.borrow().nodes.get(*id) {
+            Some(node) => (node.parent != Some(parent), node.effective()),
+            None => (false, false),
+        };
+        if is_moved {
+            run.change(|state, fx| state.reparent(*id, Some(parent), fx));
+            cancelled = run.state.borrow().effective(*id);
+        }
+        let _inside = context::enter_node(*id, cancelled);
+        f()
+    }
+
+    /// Takes the node out of the tree.
+    pub(crate) fn leave(&mut self) -> Option<Left> {
+        let (run, id) = self.entry.take()?;
+        let mut state = run.state.borrow_mut();
+        let absorbs = state.absorbs(id);
+        let node = state.remove(id);
+        drop(state);
+        Some(Left { absorbs, node })
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A scope's node.
+pub(crate) fn scope_node(place: &'static Location<'static>, timer: Timer, shield: bool) -> Node {
+    let mut node = Node::new(Kind::Scope, place);
+    node.timer = timer;
+    node.shield = shield;
+    node
+}

@@ -1,0 +1,494 @@
+//! Time limits and sleeping: [`move_on_after`], [`fail_after`], [`shield`], [`sleep`], [`now`].
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+
+use crate::checkpoint::{RaiseIfCancelled, cancelled, raise_if_cancelled, yield_now};
+use crate::deadlines::Timer;
+use crate::error::{Cancelled, TaskError, TooSlow};
+use crate::run::context;
+use crate::scope::frame::{Frame, scope_node};
+use crate::scope::reason::CancelSource;
+use crate::scope::settle;
+use crate::wait::{Label, Params, Slot, WaitState};
+
+/// Returns the time on the run's clock.
+///
+/// # Panics
+///
+/// Outside a run.
+#[must_use]
+#[track_caller]
+pub fn now() -> Instant {
+    context::current_run("`nursery::now`").now()
+}
+
+/// Runs `body` for at most `limit`. `None` if the time was up: the body was cancelled, and has ended.
+///
+/// The limit counts from the first poll. If the body ends before the deadline is noticed, its value counts. A
+/// limit of zero cancels at once: the body runs to its first checkpoint.
+///
+/// # Cancellation
+///
+/// Not a checkpoint of its own. Dropped, it drops the body.
+///
+/// # Errors
+///
+/// Those of the body. A cancellation that comes from further out passes through.
+///
+/// # Panics
+///
+/// Outside a run.
+///
+/// # Examples
+///
+/// ```
+/// use nursery::{move_on_after, sleep};
+/// use std::time::Duration;
+///
+/// # nursery::run(async {
+/// let slow = move_on_after(Duration::from_millis(5), sleep(Duration::from_secs(60))).await?;
+/// assert!(slow.is_none());
+/// # Ok::<(), nursery::Cancelled>(())
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn move_on_after<T, E: TaskError, F>(limit: Duration, body: F) -> MoveOn<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    MoveOn::new(Timer::After(limit), body)
+}
+
+/// Runs `body` until `deadline`, on the run's clock. See [`move_on_after`].
+///
+/// # Cancellation
+///
+/// Not a checkpoint of its own. Dropped, it drops the body.
+///
+/// # Errors
+///
+/// Those of the body.
+///
+/// # Panics
+///
+/// Outside a run.
+#[track_caller]
+pub fn move_on_at<T, E: TaskError, F>(deadline: Instant, body: F) -> MoveOn<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    MoveOn::new(Timer::At { at: deadline, seq: 0 }, body)
+}
+
+pin_project! {
+    /// The future of [`move_on_after`] and [`move_on_at`].
+    #[must_use = "a time limit does nothing unless it is awaited"]
+    pub struct MoveOn<F> {
+        // Before `frame`, so that it is dropped before the scope is left.
+        #[pin]
+        body: Option<F>,
+        frame: Frame,
+        timer: Timer,
+        shield: bool,
+        place: &'static Location<'static>,
+    }
+}
+
+impl<F> MoveOn<F> {
+    #[track_caller]
+    fn new(timer: Timer, body: F) -> Self {
+        MoveOn {
+            body: Some(body),
+            frame: Frame::default(),
+            timer,
+            shield: false,
+            place: Location::caller(),
+        }
+    }
+
+    /// Keeps cancellation from further out away from the body. Its own time limit still works.
+    pub fn shielded(mut self) -> Self {
+        self.shield = true;
+        self
+    }
+}
+
+/// Enters a scope with a timer, which may be over already.
+fn enter(frame: &mut Frame, timer: Timer, shield: bool, place: &'static Location<'static>) {
+    let is_over = match timer {
+        Timer::After(limit) => limit.is_zero(),
+        Timer::At { at, .. } => at <= now(),
+        Timer::Never => false,
+    };
+    let mut node = scope_node(place, timer, shield);
+    if is_over {
+        node.called = true;
+        node.reason = Some(Arc::new(CancelSource::Deadline.into()));
+    }
+    frame.enter("a time limit", node);
+}
+
+impl<F, T, E: TaskError> Future for MoveOn<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<Option<T>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if this.frame.entry().is_none() {
+            enter(this.frame, *this.timer, *this.shield, this.place);
+        }
+        let body = this.body.as_mut().as_pin_mut().expect("polled after it was ready");
+        let result = ready!(this.frame.inside(|| body.poll(cx)));
+        this.frame.inside(|| this.body.set(None));
+        let left = this.frame.leave().expect("entered");
+        Poll::Ready(settle(result, left.absorbs).0)
+    }
+}
+
+impl<F> fmt::Debug for MoveOn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MoveOn").field("timer", &self.timer).finish_non_exhaustive()
+    }
+}
+
+/// Runs `body` for at most `limit`, and fails with [`TooSlow`] if the time was up.
+///
+/// As [`move_on_after`], but the caller cannot overlook it. If other errors came out of the body together
+/// with the cancellation, those are returned.
+///
+/// # Cancellation
+///
+/// Not a checkpoint of its own. Dropped, it drops the body.
+///
+/// # Errors
+///
+/// [`TooSlow`]; those of the body.
+///
+/// # Panics
+///
+/// Outside a run.
+///
+/// # Examples
+///
+/// ```
+/// use nursery::{TooSlow, fail_after, sleep};
+/// use std::time::Duration;
+///
+/// # nursery::run(async {
+/// let slow = fail_after(Duration::from_millis(5), async {
+///     Ok::<(), anyhow::Error>(sleep(Duration::from_secs(60)).await?)
+/// });
+/// let error = slow.await.unwrap_err();
+/// assert_eq!(error.to_string(), "not done within 5ms");
+/// assert!(error.is::<TooSlow>());
+/// # Ok::<(), anyhow::Error>(())
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn fail_after<T, E, F>(limit: Duration, body: F) -> FailAt<F>
+where
+    E: TaskError + From<TooSlow>,
+    F: Future<Output = Result<T, E>>,
+{
+    FailAt { inner: move_on_after(limit, body), limit: Some(limit) }
+}
+
+/// Runs `body` until `deadline`, on the run's clock, and fails with [`TooSlow`] if it is not done by then.
+///
+/// # Cancellation
+///
+/// Not a checkpoint of its own. Dropped, it drops the body.
+///
+/// # Errors
+///
+/// [`TooSlow`]; those of the body.
+///
+/// # Panics
+///
+/// Outside a run.
+#[track_caller]
+pub fn fail_at<T, E, F>(deadline: Instant, body: F) -> FailAt<F>
+where
+    E: TaskError + From<TooSlow>,
+    F: Future<Output = Result<T, E>>,
+{
+    FailAt { inner: move_on_at(deadline, body), limit: None }
+}
+
+pin_project! {
+    /// The future of [`fail_after`] and [`fail_at`].
+    #[must_use = "a time limit does nothing unless it is awaited"]
+    #[derive(Debug)]
+    pub struct FailAt<F> {
+        #[pin]
+        inner: MoveOn<F>,
+        limit: Option<Duration>,
+    }
+}
+
+impl<F> FailAt<F> {
+    /// Keeps cancellation from further out away from the body. Its own time limit still works.
+    pub fn shielded(mut self) -> Self {
+        self.inner.shield = true;
+        self
+    }
+}
+
+impl<F, T, E> Future for FailAt<F>
+where
+    E: TaskError + From<TooSlow>,
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.inner.poll(cx));
+        Poll::Ready(result.and_then(|value| value.ok_or_else(|| TooSlow::new(*this.limit).into())))
+    }
+}
+
+/// Runs `body` with cancellation from outside kept off.
+///
+/// For what must not be interrupted half-way. Give it a time limit of its own, or use
+/// [`finally`](crate::finally) for clean-up: a shield without one can hold up the end of the program for ever.
+///
+/// # Cancellation
+///
+/// Not a checkpoint of its own, and keeps cancellation from those inside. It does not keep the future from being
+/// dropped.
+///
+/// # Panics
+///
+/// Outside a run.
+///
+/// # Examples
+///
+/// ```
+/// use nursery::{CancelScope, checkpoint, shield};
+///
+/// # nursery::run(async {
+/// let scope = CancelScope::new();
+/// scope.cancel();
+/// let saved = scope
+///     .enter(async {
+///         shield(async { checkpoint().await }).await?; // done, although cancelled
+///         checkpoint().await?; // raises
+///         Ok::<(), nursery::Cancelled>(())
+///     })
+///     .await?;
+/// assert!(saved.is_none());
+/// # Ok::<(), nursery::Cancelled>(())
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn shield<F: Future>(body: F) -> Shield<F> {
+    Shield { body: Some(body), frame: Frame::default(), place: Location::caller() }
+}
+
+pin_project! {
+    /// The future of [`shield`].
+    #[must_use = "a shield does nothing unless it is awaited"]
+    pub struct Shield<F> {
+        #[pin]
+        body: Option<F>,
+        frame: Frame,
+        place: &'static Location<'static>,
+    }
+}
+
+impl<F: Future> Future for Shield<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut this = self.project();
+        if this.frame.entry().is_none() {
+            this.frame.enter("a shield", scope_node(this.place, Timer::Never, true));
+        }
+        let body = this.body.as_mut().as_pin_mut().expect("polled after it was ready");
+        let value = ready!(this.frame.inside(|| body.poll(cx)));
+        this.frame.inside(|| this.body.set(None));
+        this.frame.leave();
+        Poll::Ready(value)
+    }
+}
+
+impl<F> fmt::Debug for Shield<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shield").finish_non_exhaustive()
+    }
+}
+
+/// Waits for `duration`, on the run's clock. Zero is a [`checkpoint`](crate::checkpoint).
+///
+/// Of a sleep that ends at the instant of a deadline around it, the deadline wins.
+///
+/// # Cancellation
+///
+/// A checkpoint, always. Cancelled or dropped, it did nothing.
+///
+/// # Errors
+///
+/// [`Cancelled`].
+///
+/// # Panics
+///
+/// Outside a run.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// # nursery::run(async {
+/// let before = nursery::now();
+/// nursery::sleep(Duration::from_millis(2)).await?;
+/// assert!(nursery::now() - before >= Duration::from_millis(2));
+/// # Ok::<(), nursery::Cancelled>(())
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep::new("a sleep", Timer::After(duration))
+}
+
+/// Waits until `deadline`, on the run's clock. One that has passed is a [`checkpoint`](crate::checkpoint).
+///
+/// # Cancellation
+///
+/// A checkpoint, always. Cancelled or dropped, it did nothing.
+///
+/// # Errors
+///
+/// [`Cancelled`].
+///
+/// # Panics
+///
+/// Outside a run.
+#[track_caller]
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep::new("a sleep", Timer::At { at: deadline, seq: 0 })
+}
+
+/// Waits until it is cancelled.
+///
+/// # Cancellation
+///
+/// A checkpoint, always: it ends with it.
+///
+/// # Errors
+///
+/// [`Cancelled`], always.
+///
+/// # Panics
+///
+/// Outside a run.
+#[track_caller]
+pub fn sleep_forever() -> Forever {
+    Forever { sleep: Sleep::new("its cancellation (`sleep_forever`)", Timer::Never) }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+#[must_use = "a sleep does nothing unless it is awaited"]
+pub struct Sleep {
+    timer: Timer,
+    check: RaiseIfCancelled,
+    yielded: bool,
+    slot: Slot,
+    label: Label,
+}
+
+impl Sleep {
+    #[track_caller]
+    fn new(what: &'static str, timer: Timer) -> Self {
+        Sleep {
+            timer,
+            check: raise_if_cancelled(),
+            yielded: false,
+            slot: Slot::default(),
+            label: Label { what, place: Location::caller() },
+        }
+    }
+
+    /// Nothing to wait for: the rest of a checkpoint.
+    fn is_over(&self) -> bool {
+        match self.timer {
+            Timer::Never => false,
+            Timer::After(duration) => duration.is_zero(),
+            Timer::At { at, .. } => at <= now(),
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = Result<(), Cancelled>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if this.yielded {
+            return Poll::Ready(raise());
+        }
+        if !this.slot.is_registered() {
+            if context::current_task().is_none() {
+                context::position(); // panics, with advice
+            }
+            ready!(this.check.poll_check(cx))?;
+            if this.is_over() {
+                if context::spend_budget() {
+                    return Poll::Ready(Ok(()));
+                }
+                this.yielded = true;
+                return yield_now(cx);
+            }
+            let params = Params { label: this.label, timer: this.timer, lot: None, outside: false };
+            this.slot.register(cx, params);
+            return Poll::Pending;
+        }
+        let result = match ready!(this.slot.poll(cx)) {
+            WaitState::Cancelled => Err(this.slot.cancelled()),
+            // A cancellation that came between the timer and now wins: there is no result to lose.
+            _ => raise(),
+        };
+        this.slot.withdraw();
+        Poll::Ready(result)
+    }
+}
+
+fn raise() -> Result<(), Cancelled> {
+    if context::is_cancelled_now() { Err(cancelled()) } else { Ok(()) }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("timer", &self.timer).finish_non_exhaustive()
+    }
+}
+
+/// The future of [`sleep_forever`].
+#[must_use = "a sleep does nothing unless it is awaited"]
+#[derive(Debug)]
+pub struct Forever {
+    sleep: Sleep,
+}
+
+impl Future for Forever {
+    type Output = Result<(), Cancelled>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = ready!(Pin::new(&mut self.sleep).poll(cx));
+        assert!(
+            ended.is_err(),
+            "`sleep_forever` was woken by something that is not a cancellation"
+        );
+        Poll::Ready(ended)
+    }
+}

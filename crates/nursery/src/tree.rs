@@ -1,0 +1,534 @@
+//! The node tree: which cancellation reaches which task.
+//!
+//! Tasks, nurseries and scopes are nodes of one tree. A **scope** has as its parent the node that was
+//! current where it is polled; a **nursery** is a scope whose child nodes are, besides the scopes of its
+//! body, its tasks; a **task** is a scope too, so that one child can be cancelled alone. A node is
+//! *effectively cancelled* if it was cancelled itself or if, without a shield, its parent is.
+//!
+//! ```text
+//!  task main ── scope "timeout" ── nursery ─┬─ task "a" ── scope
+//!                                           ├─ task "b"
+//!                                           └─ scope (of the nursery's body)
+//! ```
+//!
+//! # Invariants           ([`State::validate`] checks them after every change in debug builds)
+//!
+//! 1. `effective(n) = called(n) || (!shield(n) && effective(parent(n)))`. Not monotone: raising a shield clears it.
+//! 2. Parent and child links agree, in both directions, and siblings stand in the order of their arrival.
+//! 3. A node that became effectively cancelled has a reason.
+//! 4. No foreign code runs here: what is to be woken or dropped is collected in [`Effects`].
+//!
+//! # Why
+//!
+//! Recalculation walks along the links, without recursion and without a stack of its own, and only below
+//! nodes that really flip: cancelling a chain of 100,000 nodes is one linear walk.
+//!
+//! Delivery to the waits of a node that flips: [`crate::wait`].
+
+pub(crate) mod dump;
+
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use slotmap::{SlotMap, new_key_type};
+
+use crate::deadlines::{Deadlines, Target, Timer};
+use crate::local::Locals;
+use crate::nursery::erase::Kill;
+use crate::nursery::ready::Ready;
+use crate::park::LotCore;
+use crate::scope::reason::{CancelReason, CancelSource};
+use crate::wait::{Wait, WaitId};
+
+new_key_type! {
+    /// A node of the tree.
+    pub(crate) struct NodeId;
+}
+
+pub(crate) struct Node {
+    pub(crate) parent: Option<NodeId>,
+    first_child: Option<NodeId>,
+    last_child: Option<NodeId>,
+    prev: Option<NodeId>,
+    next: Option<NodeId>,
+    /// The waits that a cancellation of this node interrupts: head of a list in [`State::waits`].
+    pub(crate) first_wait: Option<WaitId>,
+    /// `cancel` was called on this very node, or its deadline passed.
+    pub(crate) called: bool,
+    /// Outer cancellation does not enter.
+    pub(crate) shield: bool,
+    /// Invariant 1. Written by `recalculate` only.
+    effective: bool,
+    pub(crate) timer: Timer,
+    /// Set when the node first becomes effectively cancelled, then never changed.
+    pub(crate) reason: Option<Arc<CancelReason>>,
+    /// Where the task was started, or the scope entered.
+    pub(crate) place: &'static Location<'static>,
+    pub(crate) kind: Kind,
+    /// What few nodes have.
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+pub(crate) enum Kind {
+    Task(TaskNode),
+    /// The nursery's ready list.
+    Nursery(Rc<Ready>),
+    Scope,
+}
+
+pub(crate) struct TaskNode {
+    /// The list that the task is put on when it is woken.
+    pub(crate) ready: Rc<Ready>,
+    /// Wakes the task, and keeps its cell. Present while the task is suspended and the run has not woken it.
+    pub(crate) waker: Option<Waker>,
+    /// Woken when there was no waker to wake: the task polls once more.
+    pub(crate) notified: bool,
+    /// It is being polled.
+    pub(crate) running: bool,
+    /// Drops the task's future where it is. Present from the first poll on.
+    pub(crate) kill: Option<Kill>,
+}
+
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) locals: Option<Rc<Locals>>,
+    /// The parking lots that break when this task ends.
+    pub(crate) breaks: Vec<Rc<LotCore>>,
+}
+
+/// The mutable heart of a run. Borrowed for moments only, never across foreign code.
+pub(crate) struct State {
+    pub(crate) nodes: SlotMap<NodeId, Node>,
+    pub(crate) waits: SlotMap<WaitId, Wait>,
+    pub(crate) deadlines: Deadlines,
+    /// The number of waits on something outside the run.
+    pub(crate) outside: usize,
+    pub(crate) tasks: usize,
+    #[cfg(debug_assertions)]
+    changes: usize,
+}
+
+/// What is to be done once the state is no longer borrowed.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub(crate) wake: Vec<Waker>,
+    /// Some node became, or ceased to be, effectively cancelled.
+    pub(crate) flipped: bool,
+}
+
+impl Node {
+    pub(crate) fn new(kind: Kind, place: &'static Location<'static>) -> Self {
+        Node {
+            parent: None,
+            first_child: None,
+            last_child: None,
+            prev: None,
+            next: None,
+            first_wait: None,
+            called: false,
+            shield: false,
+            effective: false,
+            timer: Timer::Never,
+            reason: None,
+            place,
+            kind,
+            extra: None,
+        }
+    }
+
+    pub(crate) fn effective(&self) -> bool {
+        self.effective
+    }
+
+    pub(crate) fn is_task(&self) -> bool {
+        matches!(self.kind, Kind::Task(_))
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.extra.as_ref()?.name.as_deref()
+    }
+
+    pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// The name, or else the place, for messages.
+    pub(crate) fn label(&self) -> String {
+        match self.name() {
+            Some(name) => name.to_owned(),
+            None => format!("{}:{}", self.place.file(), self.place.line()),
+        }
+    }
+}
+
+impl TaskNode {
+    pub(crate) fn new(ready: Rc<Ready>) -> Self {
+        TaskNode { ready, waker: None, notified: false, running: false, kill: None }
+    }
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        State {
+            nodes: SlotMap::with_key(),
+            waits: SlotMap::with_key(),
+            deadlines: Deadlines::default(),
+            outside: 0,
+            tasks: 0,
+            #[cfg(debug_assertions)]
+            changes: 0,
+        }
+    }
+
+    /// Adds `node` as the youngest child of `parent`; it inherits cancellation at once.
+    pub(crate) fn insert(&mut self, parent: Option<NodeId>, mut node: Node) -> NodeId {
+        if let Some(above) = parent.and_then(|p| self.nodes.get(p))
+            && (node.called || (above.effective && !node.shield))
+        {
+            node.effective = true;
+            node.reason = node.reason.or_else(|| above.reason.clone());
+        }
+        node.effective |= node.called;
+        self.tasks += usize::from(node.is_task());
+        let timer = node.timer;
+        let id = self.nodes.insert(node);
+        self.link(id, parent);
+        if timer != Timer::Never && !self.nodes[id].called {
+            self.nodes[id].timer = self.deadlines.set(Target::Scope(id), timer);
+        }
+        self.validate(id);
+        id
+    }
+
+    /// Takes a node out. Nodes that are still below it (left by futures that were forgotten or moved away)
+    /// become roots, to be adopted where they are next polled.
+    pub(crate) fn remove(&mut self, id: NodeId) -> Option<Node> {
+        if !self.nodes.contains_key(id) {
+            return None;
+        }
+        self.unlink(id);
+        let node = self.nodes.remove(id)?;
+        let mut orphan = node.first_child;
+        while let Some(child) = orphan {
+            let links = &mut self.nodes[child];
+            orphan = links.next.take();
+            links.prev = None;
+            links.parent = None;
+        }
+        self.tasks -= usize::from(node.is_task());
+        self.forget_timer(node.timer);
+        Some(node)
+    }
+
+    /// Moves a node, with all that is below it, under `parent`.
+    pub(crate) fn reparent(&mut self, id: NodeId, parent: Option<NodeId>, fx: &mut Effects) {
+        self.unlink(id);
+        self.link(id, parent);
+        self.recalculate(id, fx);
+    }
+
+    /// Marks a node cancelled. The first reason stands.
+    pub(crate) fn cancel(
+        &mut self,
+        id: NodeId,
+        reason: impl FnOnce(&State) -> CancelReason,
+        fx: &mut Effects,
+    ) {
+        let Some(node) = self.nodes.get(id) else { return };
+        if node.called {
+            return;
+        }
+        let reason = node.reason.is_none().then(|| Arc::new(reason(self)));
+        let node = &mut self.nodes[id];
+        node.called = true;
+        node.reason = reason.or_else(|| node.reason.take());
+        let timer = std::mem::take(&mut node.timer);
+        self.forget_timer(timer);
+        self.recalculate(id, fx);
+    }
+
+    pub(crate) fn set_shield(&mut self, id: NodeId, on: bool, fx: &mut Effects) {
+        if let Some(node) = self.nodes.get_mut(id)
+            && node.shield != on
+        {
+            node.shield = on;
+            self.recalculate(id, fx);
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, id: NodeId, timer: Timer) {
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        let old = std::mem::take(&mut node.timer);
+        let called = node.called;
+        self.forget_timer(old);
+        if !called {
+            self.nodes[id].timer = self.deadlines.set(Target::Scope(id), timer);
+        }
+    }
+
+    /// Does this scope absorb the cancellation that leaves it? Asked when it is left: the outermost
+    /// cancelled scope that can be reached without crossing a shield does.
+    pub(crate) fn absorbs(&self, id: NodeId) -> bool {
+        self.nodes.get(id).is_some_and(|node| {
+            node.called && (node.shield || !node.parent.is_some_and(|p| self.effective(p)))
+        })
+    }
+
+    pub(crate) fn effective(&self, id: NodeId) -> bool {
+        self.nodes.get(id).is_some_and(Node::effective)
+    }
+
+    /// The reason with which a checkpoint in this node raises.
+    pub(crate) fn reason(&self, id: NodeId) -> Arc<CancelReason> {
+        match self.nodes.get(id).and_then(|node| node.reason.clone()) {
+            Some(reason) => reason,
+            None => Arc::new(CancelReason::new(CancelSource::Unknown)),
+        }
+    }
+
+    /// The children of a node, oldest first.
+    pub(crate) fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let first = self.nodes.get(id).and_then(|node| node.first_child);
+        std::iter::successors(first, |&child| self.nodes[child].next)
+    }
+
+    pub(crate) fn task(&self, id: NodeId) -> Option<&TaskNode> {
+        match self.nodes.get(id) {
+            Some(Node { kind: Kind::Task(task), .. }) => Some(task),
+            _ => None,
+        }
+    }
+
+    /// The task that a node belongs to: itself, or the nearest task above.
+    pub(crate) fn task_of(&self, id: NodeId) -> Option<NodeId> {
+        std::iter::successors(Some(id), |&at| self.nodes.get(at)?.parent)
+            .find(|&at| self.nodes.get(at).is_some_and(Node::is_task))
+    }
+
+    pub(crate) fn label(&self, id: NodeId) -> String {
+        self.nodes.get(id).map_or_else(|| "ended".to_owned(), Node::label)
+    }
+
+    /// Wakes a task: its waker is collected, or, if it runs or is scheduled already, it is told to poll once more.
+    pub(crate) fn wake_task(&mut self, id: NodeId, fx: &mut Effects) {
+        if let Some(Node { kind: Kind::Task(task), .. }) = self.nodes.get_mut(id) {
+            match task.waker.take() {
+                Some(waker) => fx.wake.push(waker),
+                None => task.notified = true,
+            }
+        }
+    }
+
+    fn forget_timer(&mut self, timer: Timer) {
+        self.deadlines.forget(timer);
+        let State { nodes, waits, deadlines, .. } = self;
+        deadlines.sweep(|target, seq| is_live(nodes, waits, target, seq));
+    }
+
+    /// Restores invariant 1 at and below `start`, and delivers to the nodes that became cancelled.
+    fn recalculate(&mut self, start: NodeId, fx: &mut Effects) {
+        let mut at = start;
+        loop {
+            let descend = self.flip(at, fx).then(|| self.nodes[at].first_child).flatten();
+            at = match descend {
+                Some(child) => child,
+                None => match self.next_in_walk(at, start) {
+                    Some(next) => next,
+                    None => break,
+                },
+            };
+        }
+        self.validate(start);
+    }
+
+    /// Recomputes one node. Returns whether it changed.
+    fn flip(&mut self, id: NodeId, fx: &mut Effects) -> bool {
+        let node = &self.nodes[id];
+        let above = node.parent.filter(|_| !node.shield).and_then(|p| self.nodes.get(p));
+        let inherited = above.is_some_and(Node::effective);
+        let effective = node.called || inherited;
+        if effective == node.effective {
+            return false;
+        }
+        let reason = match node.reason {
+            None if effective => above.and_then(|a| a.reason.clone()),
+            _ => None,
+        };
+        let node = &mut self.nodes[id];
+        node.effective = effective;
+        node.reason = node.reason.take().or(reason);
+        fx.flipped = true;
+        if effective {
+            self.deliver(id, fx);
+        }
+        true
+    }
+
+    /// The node after `at` in a walk below `start` that does not descend from `at`.
+    fn next_in_walk(&self, mut at: NodeId, start: NodeId) -> Option<NodeId> {
+        while at != start {
+            let node = &self.nodes[at];
+            if node.next.is_some() {
+                return node.next;
+            }
+            at = node.parent?;
+        }
+        None
+    }
+
+    fn link(&mut self, id: NodeId, parent: Option<NodeId>) {
+        let Some(parent) = parent.filter(|&p| self.nodes.contains_key(p)) else { return };
+        let last = self.nodes[parent].last_child.replace(id);
+        match last {
+            Some(last) => self.nodes[last].next = Some(id),
+            None => self.nodes[parent].first_child = Some(id),
+        }
+        let node = &mut self.nodes[id];
+        node.parent = Some(parent);
+        node.prev = last;
+    }
+
+    fn unlink(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id];
+        let (prev, next) = (node.prev.take(), node.next.take());
+        let Some(parent) = node.parent.take() else { return };
+        match prev {
+            Some(prev) => self.nodes[prev].next = next,
+            None => self.nodes[parent].first_child = next,
+        }
+        match next {
+            Some(next) => self.nodes[next].prev = prev,
+            None => self.nodes[parent].last_child = prev,
+        }
+    }
+
+    /// Checks the invariants around `changed`; the whole tree while it is small, and every so often when it is not.
+    #[cfg(debug_assertions)]
+    fn validate(&mut self, changed: NodeId) {
+        self.changes += 1;
+        if self.nodes.len() <= 64 || self.changes.is_multiple_of(self.nodes.len()) {
+            self.nodes.keys().for_each(|id| self.validate_node(id));
+        } else if self.nodes.contains_key(changed) {
+            self.validate_node(changed);
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[expect(clippy::unused_self, reason = "the same call as in debug builds")]
+    fn validate(&mut self, _changed: NodeId) {}
+
+    #[cfg(debug_assertions)]
+    fn validate_node(&self, id: NodeId) {
+        let node = &self.nodes[id];
+        let above = node.parent.is_some_and(|p| self.nodes[p].effective);
+        assert_eq!(node.effective, node.called || (!node.shield && above), "invariant 1");
+        assert!(!node.effective || node.reason.is_some(), "invariant 3");
+        match (node.prev, node.parent) {
+            (Some(prev), parent) => {
+                assert_eq!(self.nodes[prev].next, Some(id), "invariant 2");
+                assert_eq!(self.nodes[prev].parent, parent, "invariant 2");
+            }
+            (None, Some(parent)) => {
+                assert_eq!(self.nodes[parent].first_child, Some(id), "invariant 2");
+            }
+            (None, None) => {}
+        }
+        match (node.next, node.parent) {
+            (Some(next), _) => assert_eq!(self.nodes[next].prev, Some(id), "invariant 2"),
+            (None, Some(parent)) => {
+                assert_eq!(self.nodes[parent].last_child, Some(id), "invariant 2");
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// Does a heap entry still stand for something?
+pub(crate) fn is_live(
+    nodes: &SlotMap<NodeId, Node>,
+    waits: &SlotMap<WaitId, Wait>,
+    target: Target,
+    seq: u64,
+) -> bool {
+    let timer = match target {
+        Target::Scope(id) => nodes.get(id).map(|node| node.timer),
+        Target::Sleeper(id) => waits.get(id).map(|wait| wait.timer),
+    };
+    matches!(timer, Some(Timer::At { seq: current, .. }) if current == seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Node {
+        Node::new(Kind::Scope, Location::caller())
+    }
+
+    fn explicit(_: &State) -> CancelReason {
+        CancelReason::new(CancelSource::Explicit)
+    }
+
+    /// Deep is fine: cancelling and taking down a chain of 100,000 nodes is iterative and linear.
+    #[test]
+    fn a_chain_of_100_000_nodes_is_cancelled_and_removed_without_recursion() {
+        let mut state = State::new();
+        let mut chain = vec![state.insert(None, scope())];
+        for _ in 1..100_000 {
+            let parent = chain.last().copied();
+            chain.push(state.insert(parent, scope()));
+        }
+        let mut fx = Effects::default();
+        state.cancel(chain[0], explicit, &mut fx);
+        assert!(fx.flipped);
+        assert!(state.effective(chain[99_999]));
+        state.remove(chain[50_000]);
+        assert!(state.nodes[chain[50_001]].parent.is_none());
+        for &id in chain.iter().rev() {
+            state.remove(id);
+        }
+        assert!(state.nodes.is_empty());
+    }
+
+    /// Against a naive twin: random changes, and after each the definition of invariant 1 by recursion.
+    #[test]
+    fn recalculation_agrees_with_the_definition() {
+        fn naive(state: &State, id: NodeId) -> bool {
+            let node = &state.nodes[id];
+            node.called || (!node.shield && node.parent.is_some_and(|p| naive(state, p)))
+        }
+        for seed in 0..200_u64 {
+            let mut rng = seed * 2 + 1;
+            let mut below = |n: usize| {
+                rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                usize::try_from(rng >> 33).unwrap() % n
+            };
+            let mut state = State::new();
+            let mut ids = vec![state.insert(None, scope())];
+            for _ in 0..60 {
+                let mut fx = Effects::default();
+                let id = ids[below(ids.len())];
+                match below(6) {
+                    0 | 1 => ids.push(state.insert(Some(id), scope())),
+                    2 if below(4) == 0 => state.cancel(id, explicit, &mut fx),
+                    3 => state.set_shield(id, below(2) == 0, &mut fx),
+                    4 => {
+                        let to = ids[below(ids.len())];
+                        let cycle = std::iter::successors(Some(to), |&n| state.nodes[n].parent)
+                            .any(|above| above == id);
+                        if !cycle {
+                            state.reparent(id, Some(to), &mut fx);
+                        }
+                    }
+                    _ => {}
+                }
+                for &id in &ids {
+                    assert_eq!(state.effective(id), naive(&state, id), "seed {seed}");
+                }
+            }
+        }
+    }
+}

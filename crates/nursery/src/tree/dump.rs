@@ -1,0 +1,217 @@
+//! [`Tree`]: a picture of the run's tasks, nurseries and scopes.
+
+use std::fmt;
+use std::panic::Location;
+use std::time::Instant;
+
+use crate::deadlines::Timer;
+use crate::run::{Run, context};
+use crate::scope::Relative;
+use crate::scope::reason::CancelReason;
+use crate::stats::TaskId;
+use crate::tree::{Kind, Node, NodeId, State};
+use crate::wait::WaitState;
+
+/// Returns a picture of the current run: every task, nursery and scope, and what they wait for, and where.
+///
+/// # Panics
+///
+/// Outside a run.
+///
+/// # Examples
+///
+/// ```
+/// use nursery::{checkpoint, open_nursery, sleep_forever, tree};
+///
+/// # nursery::run(async {
+/// open_nursery(async |n| {
+///     n.start_soon(async { sleep_forever().await }).set_name("waiter");
+///     while !tree().to_string().contains("waits for its cancellation") {
+///         checkpoint().await?;
+///     }
+///     n.cancel_scope().cancel();
+///     Ok::<(), nursery::Cancelled>(())
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
+#[must_use]
+#[track_caller]
+pub fn tree() -> Tree {
+    snapshot(&context::current_run("`nursery::tree`"))
+}
+
+pub(crate) fn snapshot(run: &Run) -> Tree {
+    let now = run.now();
+    let state = run.state.borrow();
+    let mut nodes = Vec::new();
+    let orphans = state.nodes.iter().filter(|(id, n)| n.parent.is_none() && *id != run.root);
+    let mut stack: Vec<(NodeId, usize)> = orphans.map(|(id, _)| (id, 0)).collect();
+    stack.push((run.root, 0));
+    while let Some((id, depth)) = stack.pop() {
+        nodes.push(describe(run, &state, id, depth, now));
+        let from = stack.len();
+        stack.extend(state.children(id).map(|child| (child, depth + 1)));
+        stack[from..].reverse();
+    }
+    Tree { nodes }
+}
+
+fn describe(run: &Run, state: &State, id: NodeId, depth: usize, now: Instant) -> TreeNode {
+    let node = &state.nodes[id];
+    let mut waits = Vec::new();
+    let mut at = node.first_wait;
+    while let Some(wait) = at.and_then(|id| state.waits.get(id)) {
+        if wait.state == WaitState::Waiting {
+            waits.push((wait.label.what, wait.label.place));
+        }
+        at = wait.next_on_node;
+    }
+    TreeNode {
+        depth,
+        kind: kind(run, id, node),
+        task: node.is_task().then(|| run.task_id(id)),
+        name: node.name().map(str::to_owned),
+        place: node.place,
+        waits,
+        deadline: match node.timer {
+            Timer::At { at, .. } => Some(at),
+            Timer::Never | Timer::After(_) => None,
+        },
+        now,
+        shield: node.shield,
+        cancel_called: node.called,
+        effectively_cancelled: node.effective(),
+        reason: node.reason.as_deref().filter(|_| node.effective()).cloned(),
+    }
+}
+
+fn kind(run: &Run, id: NodeId, node: &Node) -> NodeKind {
+    match &node.kind {
+        _ if id == run.root => NodeKind::Run,
+        Kind::Task(_) => NodeKind::Task,
+        Kind::Nursery(_) => NodeKind::Nursery,
+        Kind::Scope => NodeKind::Scope,
+    }
+}
+
+/// A picture of a run, from [`tree()`]. Its `Display` is for people.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    nodes: Vec<TreeNode>,
+}
+
+impl Tree {
+    /// Returns the nodes, each before those below it, siblings in the order in which they came.
+    #[must_use]
+    pub fn nodes(&self) -> &[TreeNode] {
+        &self.nodes
+    }
+}
+
+/// What a node of the tree is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NodeKind {
+    /// The root.
+    Run,
+    /// A task.
+    Task,
+    /// A nursery.
+    Nursery,
+    /// A cancel scope, a time limit or a shield.
+    Scope,
+}
+
+/// One node of a [`Tree`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TreeNode {
+    /// How far it is from the root.
+    pub depth: usize,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Which task it is, if it is one.
+    pub task: Option<TaskId>,
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// Where the task was started, or the scope or nursery entered.
+    pub place: &'static Location<'static>,
+    /// What is waited for directly in it, and where.
+    pub waits: Vec<(&'static str, &'static Location<'static>)>,
+    /// Its deadline, unless it has been cancelled.
+    pub deadline: Option<Instant>,
+    /// The time at which the picture was made.
+    pub now: Instant,
+    /// Outer cancellation does not enter.
+    pub shield: bool,
+    /// It was cancelled itself.
+    pub cancel_called: bool,
+    /// It is cancelled, itself or from above.
+    pub effectively_cancelled: bool,
+    /// Why.
+    pub reason: Option<CancelReason>,
+}
+
+impl fmt::Display for TreeNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            NodeKind::Run => "run",
+            NodeKind::Task => "task",
+            NodeKind::Nursery => "nursery",
+            NodeKind::Scope => "scope",
+        })?;
+        if let Some(name) = &self.name {
+            write!(f, " {name:?}")?;
+        }
+        if self.kind != NodeKind::Run {
+            write!(f, " ({})", Place(self.place))?;
+        }
+        for (what, place) in &self.waits {
+            write!(f, ", waits for {what} ({})", Place(place))?;
+        }
+        if let Some(at) = self.deadline {
+            write!(f, ", deadline {}", Relative(at, self.now))?;
+        }
+        if self.shield {
+            f.write_str(", shielded")?;
+        }
+        match (&self.reason, self.cancel_called) {
+            (Some(reason), true) => write!(f, ", CANCELLED: {reason}"),
+            (Some(_), false) => f.write_str(", cancelled from above"),
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+struct Place<'a>(&'a Location<'a>);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0.file(), self.0.line())
+    }
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // For each level: does another sibling follow there?
+        let mut follows: Vec<bool> = Vec::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            let later = &self.nodes[i + 1..];
+            let has_next = later
+                .iter()
+                .take_while(|other| other.depth >= node.depth)
+                .any(|other| other.depth == node.depth);
+            follows.truncate(node.depth);
+            for &follows in follows.iter().skip(1) {
+                f.write_str(if follows { "│  " } else { "   " })?;
+            }
+            if node.depth > 0 {
+                f.write_str(if has_next { "├─ " } else { "└─ " })?;
+            }
+            follows.push(has_next);
+            writeln!(f, "{node}")?;
+        }
+        Ok(())
+    }
+}

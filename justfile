@@ -1,0 +1,68 @@
+# The words of this project. CI says `just ci` and nothing else.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+host := `rustc -vV | sed -n 's/^host: //p'`
+
+# list the words
+default:
+    @just --list --unsorted
+
+# all that CI runs
+ci: check test
+
+# formatting, lints, docs of private items too, house rules
+check: rules
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+    cargo clippy -p nursery --no-default-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --document-private-items
+
+# unit, integration and doc tests of everything but the benchmarks
+test:
+    cargo test --workspace --exclude nursery-bench
+
+# the show-piece: a server that finishes its work before it stops
+demo:
+    cargo run --example 08_graceful_shutdown
+
+# build the book
+book:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ ! -d book ]; then echo "there is no book/ yet"; exit 0; fi
+    command -v mdbook >/dev/null || cargo install mdbook --locked
+    mdbook build book
+
+# measure nursery and its peers side by side
+bench:
+    cargo run --release -p nursery-bench
+
+# core tests under the address sanitizer (nightly)
+asan:
+    RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p nursery --lib --tests --target {{host}}
+
+# core tests under valgrind
+valgrind:
+    cargo test -p nursery --lib --tests --config 'target.{{host}}.runner = "valgrind --quiet --error-exitcode=1 --leak-check=full"'
+
+# core tests under Miri: strict provenance, random layout (nightly)
+miri:
+    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance" RUSTFLAGS=-Zrandomize-layout cargo +nightly miri test -p nursery --lib --tests
+
+# licences, duplicates and sources of what we depend on
+deny:
+    command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+    cargo deny check bans licenses sources
+
+# one spelling of `SAFETY`, and a first line that says what a file is for
+[private]
+rules:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    sources() { find . -name '*.rs' -not -path '*/target/*' -exec "$@" {} +; }
+    spelling=$(sources grep -HnEi '(^|[^/])//[[:space:]]*safety' | grep -v '// SAFETY: ' || true)
+    headless=$(sources awk 'FNR == 1 && !/^\/\/! /{ print FILENAME }')
+    [ -z "$spelling" ] || printf '%s\n' "$spelling" '↑ the only spelling is `// SAFETY: …`'
+    [ -z "$headless" ] || printf '%s\n' "$headless" '↑ the first line says what the file is for: `//! …`'
+    [ -z "$spelling$headless" ]

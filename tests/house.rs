@@ -1,0 +1,37 @@
+//! The pages, the CI script and the justfile say the same.
+
+use std::fs;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The lines in the README's `sh` fences.
+fn readme_commands() -> Vec<String> {
+    let readme = read("README.md");
+    let fences = readme.split("```sh\n").skip(1);
+    let lines = fences.flat_map(|fence| fence.split("```").next().unwrap_or_default().lines());
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn ci_runs_the_test_command_of_the_readme() {
+    let script = read(".ci/run");
+    let last = script.lines().last().expect("a command");
+    assert!(readme_commands().iter().any(|command| command == last), "not in the README: {last}");
+}
+
+#[test]
+fn the_demo_of_the_readme_is_the_one_of_the_justfile() {
+    let justfile = read("justfile");
+    let demo = justfile.split("\ndemo:\n").nth(1).and_then(|recipe| recipe.lines().next());
+    let demo = demo.expect("a recipe `demo`").trim();
+    assert!(readme_commands().iter().any(|command| command == demo), "not in the README: {demo}");
+}
+
+#[test]
+fn the_justfile_fits_on_a_page() {
+    assert!(read("justfile").lines().count() <= 80);
+}
