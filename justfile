@@ -26,6 +26,15 @@ test:
 demo:
     cargo run --example 08_graceful_shutdown
 
+# what must hold for any program: properties of the whole corpus, and its traces under many seeds
+soak:
+    cargo test --release -p nursery-conformance --test properties -- --ignored
+    for budget in 1 2 64; do cargo run --release -q -p nursery-conformance -- --seeds 200 --budget $budget tests/conformance/corpus; done
+
+# fresh random programs, on trio (`pip install trio`) and on nursery
+soak-trio count="5000" seed="1000000":
+    python3 tests/conformance/soak.py {{count}} {{seed}}
+
 # build the book
 book:
     #!/usr/bin/env bash
@@ -38,9 +47,9 @@ book:
 bench:
     cargo run --release -p nursery-bench
 
-# core tests under the address sanitizer (nightly)
+# core tests under the address sanitizer (nightly); some forget futures on purpose, which leaks
 asan:
-    RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p nursery --lib --tests --target {{host}}
+    ASAN_OPTIONS=detect_leaks=0 RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p nursery --lib --tests --target {{host}}
 
 # core tests under valgrind
 valgrind:
@@ -48,7 +57,7 @@ valgrind:
 
 # core tests under Miri: strict provenance, random layout (nightly)
 miri:
-    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance" RUSTFLAGS=-Zrandomize-layout cargo +nightly miri test -p nursery --lib --tests
+    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance -Zmiri-ignore-leaks" RUSTFLAGS=-Zrandomize-layout cargo +nightly miri test -p nursery --lib --tests
 
 # licences, duplicates and sources of what we depend on
 deny:

@@ -141,7 +141,11 @@ pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// let error = FetchError::from(std::io::Error::other("cable cut"));
 /// assert!(error.as_cancelled().is_none());
-/// # let _ = FetchError::NotFound;
+/// match error {
+///     FetchError::TooSlow(too_slow) => eprintln!("after {:?}", too_slow.limit()),
+///     FetchError::NotFound => eprintln!("no such page"),
+///     other => eprintln!("{other:?}"),
+/// }
 /// ```
 #[proc_macro_derive(TaskError, attributes(task_error))]
 pub fn derive_task_error(item: TokenStream) -> TokenStream {

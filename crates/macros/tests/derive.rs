@@ -61,6 +61,8 @@ fn the_group_is_found_and_can_be_changed() {
 fn too_slow_converts_without_a_mark() {
     fn asks<E: TaskError + From<TooSlow>>() {}
     asks::<Plain>();
+    let is_slow = |error: &Plain| matches!(error, Plain::TooSlow(slow) if slow.limit().is_some());
+    assert!(!is_slow(&Plain::from(a_cancellation())));
     asks::<WithThiserror>();
     asks::<Opaque>();
     assert!(!matches!(Plain::from(a_cancellation()), Plain::TooSlow(_)));

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use crate::deadlines::Timer;
+use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::run::context;
 use crate::wait::{Label, Params, Slot, WaitState};
@@ -62,6 +62,7 @@ impl Future for Checkpoint {
     type Output = Result<(), Cancelled>;
 
     #[inline]
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if !self.yielded {
             let cancelled = context::is_cancelled();
@@ -105,9 +106,10 @@ impl Future for CheckpointIfCancelled {
     type Output = Result<(), Cancelled>;
 
     #[inline]
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if context::current_task().is_none() {
-            context::position(); // panics, with advice
+            context::position("`checkpoint_if_cancelled`"); // panics, with advice
         }
         self.check.poll_check(cx)
     }
@@ -139,6 +141,7 @@ impl Future for CancelShieldedCheckpoint {
     type Output = ();
 
     #[inline]
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.yielded || context::spend_budget() {
             return Poll::Ready(());
@@ -151,8 +154,16 @@ impl Future for CancelShieldedCheckpoint {
 /// Puts the task at the end of the queue.
 #[cold]
 #[inline(never)]
+#[track_caller]
 pub(crate) fn yield_now<T>(cx: &Context<'_>) -> Poll<T> {
-    context::position(); // panics, with advice, outside a run, where the budget is always used up
+    // Panics, with advice, outside a run, where the budget is always used up.
+    context::position("a checkpoint");
+    // The task may have computed for long between its checkpoints: deadlines are looked at now.
+    context::with_run(|run| {
+        if let Some(run) = run {
+            run.read_clock_next_turn();
+        }
+    });
     context::count_schedule_point();
     cx.waker().wake_by_ref();
     Poll::Pending
@@ -161,7 +172,7 @@ pub(crate) fn yield_now<T>(cx: &Context<'_>) -> Poll<T> {
 /// The error for the current node, which is cancelled.
 #[cold]
 pub(crate) fn cancelled() -> Cancelled {
-    let (node, _) = context::position();
+    let (node, _) = context::position("a checkpoint");
     Cancelled(context::with_run(|run| match run {
         Some(run) => run.state.borrow().reason(node),
         None => Arc::new(crate::CancelSource::Unknown.into()),
@@ -283,24 +294,22 @@ impl<F: Future> Cancellable<F> {
     }
 }
 
-impl<F: Future> Future for Cancellable<F> {
-    type Output = Result<F::Output, Cancelled>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+impl<F: Future> Cancellable<F> {
+    /// Polls; keeps the foreign future if it is cancelled.
+    pub(crate) fn poll_keeping(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Cancelled>> {
         let mut this = self.project();
         if let Some(done) = this.done.take() {
             return Poll::Ready(Ok(done)); // after the yield below
         }
         if !*this.is_checked {
             if context::current_task().is_none() {
-                context::position(); // panics, with advice
+                context::position_at(this.label.what, this.label.place); // panics, with advice
             }
-            let check = ready!(this.check.poll_check(cx));
+            ready!(this.check.poll_check(cx))?;
             *this.is_checked = true;
-            if let Err(cancelled) = check {
-                this.foreign.set(None);
-                return Poll::Ready(Err(cancelled));
-            }
         }
         let waited = this.slot.is_registered();
         let state = if waited { this.slot.poll(cx) } else { Poll::Pending };
@@ -322,7 +331,7 @@ impl<F: Future> Future for Cancellable<F> {
                 if !waited {
                     let params = Params {
                         label: *this.label,
-                        timer: Timer::Never,
+                        limit: Limit::Never,
                         lot: None,
                         outside: *this.outside,
                     };
@@ -332,8 +341,27 @@ impl<F: Future> Future for Cancellable<F> {
             }
         };
         this.slot.withdraw();
-        this.foreign.set(None);
         Poll::Ready(Err(error))
+    }
+
+    /// Takes the foreign future out of one that was cancelled.
+    pub(crate) fn take_foreign(&mut self) -> Option<F>
+    where
+        F: Unpin,
+    {
+        self.foreign.take()
+    }
+}
+
+impl<F: Future> Future for Cancellable<F> {
+    type Output = Result<F::Output, Cancelled>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(self.as_mut().poll_keeping(cx));
+        if result.is_err() {
+            self.project().foreign.set(None);
+        }
+        Poll::Ready(result)
     }
 }
 
@@ -387,17 +415,26 @@ pub struct UntilCancelled {
     label: Label,
 }
 
+impl UntilCancelled {
+    /// Sets the words by which the tree says what is waited for, and the place: those of the operation that it is a
+    /// part of.
+    pub fn waiting_for(mut self, what: &'static str, place: &'static Location<'static>) -> Self {
+        self.label = Label { what, place };
+        self
+    }
+}
+
 impl Future for UntilCancelled {
     type Output = Cancelled;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cancelled> {
         if !self.slot.is_registered() {
-            context::position();
+            context::position_at(self.label.what, self.label.place);
             if context::is_cancelled() {
                 return Poll::Ready(cancelled());
             }
             let params =
-                Params { label: self.label, timer: Timer::Never, lot: None, outside: false };
+                Params { label: self.label, limit: Limit::Never, lot: None, outside: false };
             self.slot.register(cx, params);
             return Poll::Pending;
         }

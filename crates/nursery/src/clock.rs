@@ -61,6 +61,7 @@ pub trait Clock {
 pub struct Idle {
     pub(crate) next_deadline: Option<Instant>,
     pub(crate) outside: usize,
+    pub(crate) busy: usize,
     pub(crate) quiet: Duration,
 }
 
@@ -78,6 +79,13 @@ impl Idle {
     #[must_use]
     pub fn outside(&self) -> usize {
         self.outside
+    }
+
+    /// Returns how much goes on outside that will come back to the run, above all threads that work for it: see
+    /// [`lowlevel::busy`](crate::lowlevel::busy). A virtual clock waits for them.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.busy
     }
 
     /// Returns for how long, in real time, no task has run.

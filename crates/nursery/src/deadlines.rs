@@ -13,9 +13,9 @@
 //!
 //! Reading the clock costs more than everything else a timeout does. So `After(d)` is put on a list, and
 //! counts from the first time that anybody reads the clock afterwards, which the run does at least every
-//! few dozen steps. A timer can so start a little late, never early; under a virtual clock, where
-//! running takes no time, the difference is nothing. A timeout around something that is ready at once
-//! never reads the clock at all.
+//! few dozen steps. A timer can so start a little late, never early. A timeout around something that is ready
+//! at once never reads the clock at all. A virtual clock, which may be moved by hand in the same step, is
+//! read as soon as the time limit is set.
 //!
 //! # Invariants
 //!
@@ -29,16 +29,28 @@ use std::time::{Duration, Instant};
 use crate::tree::NodeId;
 use crate::wait::WaitId;
 
+/// A time limit, as users give it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Never,
+    /// From the first poll on.
+    Timeout(Duration),
+    At(Instant),
+}
+
+/// Nanoseconds since the run was made: half the size of an `Instant`.
+type Tick = u64;
+
 /// When something is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) enum Timer {
     #[default]
     Never,
-    /// Counts from the next reading of the clock.
-    After(Duration),
+    /// Nanoseconds, which count from the next reading of the clock.
+    After(Tick),
     At {
-        at: Instant,
-        seq: u64,
+        at: Tick,
+        seq: u32,
     },
 }
 
@@ -49,36 +61,70 @@ pub(crate) enum Target {
     Sleeper(WaitId),
 }
 
-type Entry = Reverse<(Instant, u64, Target)>;
+type Entry = Reverse<(Tick, u32, Target)>;
 
 /// Up to this many stale entries are never worth a sweep.
 const SWEEP_ABOVE: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Deadlines {
+    epoch: Instant,
     heap: BinaryHeap<Entry>,
     /// Targets whose timer is `After`: resolved at the next reading of the clock.
     fresh: Vec<Target>,
-    next_seq: u64,
+    /// With so many fresh targets, those that have gone are swept.
+    sweep_fresh_at: usize,
+    next_seq: u32,
     stale: usize,
 }
 
 impl Deadlines {
-    /// Registers `timer` for `target`, and returns what the target has to remember.
-    pub(crate) fn set(&mut self, target: Target, timer: Timer) -> Timer {
-        match timer {
-            Timer::Never => Timer::Never,
-            Timer::After(_) => {
-                self.fresh.push(target);
-                timer
-            }
-            Timer::At { at, .. } => self.arm(target, at),
+    pub(crate) fn new(epoch: Instant) -> Self {
+        Deadlines {
+            epoch,
+            heap: BinaryHeap::new(),
+            fresh: Vec::new(),
+            sweep_fresh_at: SWEEP_ABOVE,
+            next_seq: 0,
+            stale: 0,
         }
     }
 
-    pub(crate) fn arm(&mut self, target: Target, at: Instant) -> Timer {
+    /// What is before the epoch is due at once.
+    fn tick(&self, at: Instant) -> Tick {
+        nanos(at.saturating_duration_since(self.epoch))
+    }
+
+    pub(crate) fn instant(&self, tick: Tick) -> Option<Instant> {
+        self.epoch.checked_add(Duration::from_nanos(tick))
+    }
+
+    /// Registers `limit` for `target`, and returns what the target has to remember.
+    pub(crate) fn set(&mut self, target: Target, limit: Limit) -> Timer {
+        match limit {
+            Limit::Never => Timer::Never,
+            Limit::Timeout(after) => {
+                self.fresh.push(target);
+                Timer::After(nanos(after))
+            }
+            Limit::At(at) => self.arm(target, self.tick(at)),
+        }
+    }
+
+    /// Lets a relative timer count from `now`.
+    pub(crate) fn resolve(&mut self, target: Target, after: Tick, now: Instant) -> Timer {
+        match self.tick(now).checked_add(after) {
+            Some(at) => self.arm(target, at),
+            None => Timer::Never,
+        }
+    }
+
+    fn arm(&mut self, target: Target, at: Tick) -> Timer {
+        if at == Tick::MAX {
+            return Timer::Never; // in 584 years
+        }
         let seq = self.next_seq;
-        self.next_seq += 1;
+        self.next_seq = self.next_seq.wrapping_add(1);
         self.heap.push(Reverse((at, seq, target)));
         Timer::At { at, seq }
     }
@@ -110,11 +156,13 @@ impl Deadlines {
         self.heap.is_empty() && self.fresh.is_empty()
     }
 
+    /// Is an entry of this tick due?
+    pub(crate) fn is_due(&self, at: Tick, now: Instant) -> bool {
+        at <= self.tick(now)
+    }
+
     /// Returns the earliest entry that `is_live`; drops stale ones on the way.
-    pub(crate) fn peek(
-        &mut self,
-        is_live: impl Fn(Target, u64) -> bool,
-    ) -> Option<(Instant, Target)> {
+    pub(crate) fn peek(&mut self, is_live: impl Fn(Target, u32) -> bool) -> Option<(Tick, Target)> {
         while let Some(&Reverse((at, seq, target))) = self.heap.peek() {
             if is_live(target, seq) {
                 return Some((at, target));
@@ -130,8 +178,16 @@ impl Deadlines {
         self.heap.pop();
     }
 
+    /// Drops fresh targets that have gone, when there are many: a task may enter any number of time limits in one step.
+    pub(crate) fn sweep_fresh(&mut self, is_fresh: impl Fn(Target) -> bool) {
+        if self.fresh.len() >= self.sweep_fresh_at {
+            self.fresh.retain(|&target| is_fresh(target));
+            self.sweep_fresh_at = SWEEP_ABOVE.max(self.fresh.len() * 2);
+        }
+    }
+
     /// Drops the stale entries if they outnumber the live ones.
-    pub(crate) fn sweep(&mut self, is_live: impl Fn(Target, u64) -> bool) {
+    pub(crate) fn sweep(&mut self, is_live: impl Fn(Target, u32) -> bool) {
         if self.stale > SWEEP_ABOVE && self.stale * 2 > self.heap.len() {
             self.heap.retain(|&Reverse((_, seq, target))| is_live(target, seq));
             self.stale = 0;
@@ -142,5 +198,63 @@ impl Deadlines {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
+    }
+}
+
+fn nanos(duration: Duration) -> Tick {
+    Tick::try_from(duration.as_nanos()).unwrap_or(Tick::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+
+    use super::*;
+    use crate::clock::real_now;
+    use crate::tree::{Kind, Node, State};
+
+    fn scope(state: &mut State) -> NodeId {
+        state.insert(None, Node::new(Kind::Scope, Location::caller()))
+    }
+
+    /// Trio's `test_cancel_scope_deadline_duplicates`.
+    #[test]
+    fn a_deadline_that_is_set_again_and_again_leaves_few_stale_entries() {
+        let epoch = real_now();
+        let mut state = State::new(epoch);
+        let changing = scope(&mut state);
+        let steady = scope(&mut state);
+        state.set_limit(steady, Limit::At(epoch + Duration::from_secs(5)));
+        for i in 0..10_000 {
+            state.set_limit(changing, Limit::At(epoch + Duration::from_secs(10 + i % 7)));
+            assert!(state.deadlines.len() <= 2 * SWEEP_ABOVE + 2, "{}", state.deadlines.len());
+        }
+        // And with a scope of its own each time.
+        for i in 0..10_000 {
+            let id = scope(&mut state);
+            state.set_limit(id, Limit::At(epoch + Duration::from_secs(10 + i % 7)));
+            state.remove(id);
+            assert!(state.deadlines.len() <= 2 * SWEEP_ABOVE + 2, "{}", state.deadlines.len());
+        }
+        assert_eq!(state.next_deadline(), Some(epoch + Duration::from_secs(5)));
+        state.remove(steady);
+        state.remove(changing);
+        assert_eq!(state.next_deadline(), None);
+        assert_eq!(state.deadlines.len(), 0);
+    }
+
+    /// A task may enter any number of time limits in one step, before anybody reads the clock.
+    #[test]
+    fn time_limits_that_come_and_go_in_one_step_leave_few_targets() {
+        let mut state = State::new(real_now());
+        let kept = scope(&mut state);
+        state.set_limit(kept, Limit::Timeout(Duration::from_secs(5)));
+        for _ in 0..10_000 {
+            let id = scope(&mut state);
+            state.set_limit(id, Limit::Timeout(Duration::from_secs(10)));
+            state.remove(id);
+            assert!(state.deadlines.fresh.len() <= SWEEP_ABOVE, "{}", state.deadlines.fresh.len());
+        }
+        assert!(state.deadlines.fresh.contains(&Target::Scope(kept)));
     }
 }

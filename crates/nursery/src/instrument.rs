@@ -13,9 +13,8 @@ use crate::stats::TaskId;
 /// even change it. One that panics is reported on standard error and removed; the run goes on.
 ///
 /// For a run whose main task just passes one checkpoint the order is: `before_run`, `task_spawned`,
-/// `task_scheduled`, `before_task_step`, `task_scheduled`, `after_task_step`, `before_task_step`,
-/// `task_exited`, `after_task_step`, `after_run` (the first two of the task come before `before_run`
-/// when the run was made with [`Builder::guest`](crate::Builder::guest) and polled later).
+/// `task_scheduled`, `before_task_step`, `after_task_step`, `task_scheduled`, `before_task_step`,
+/// `task_exited`, `after_task_step`, `after_run`. A [`Guest`](crate::Guest) calls the first three when it is made.
 ///
 /// # Examples
 ///

@@ -66,11 +66,12 @@
 //!
 //! | for | look at |
 //! |---|---|
-//! | starting a run | [`run`], [`Builder`], [`Guest`], [`main`](macro@main) |
+//! | starting a run | [`run()`], [`Builder`], [`Guest`], [`main`](macro@main) |
 //! | tasks | [`open_nursery`], [`Nursery`], [`Child`], [`NurseryHandle`], [`TaskStatus`] |
+//! | several at once | [`gather()`], [`map_concurrent`], [`race`], [`as_completed`], [`map_unordered`] |
 //! | time limits and cancellation | [`move_on_after`], [`fail_after`], [`shield()`], [`CancelScope`], [`CancelReason`] |
 //! | clean-up | [`finally`] |
-//! | waiting | [`checkpoint`], [`sleep`], [`cancellable`] for futures of other libraries |
+//! | waiting | [`checkpoint()`], [`sleep`], [`cancellable`] for futures of other libraries |
 //! | errors | [`Cancelled`], [`TaskError`], [`ErrorGroup`], [`TooSlow`] |
 //! | values per task or run | [`TaskLocal`], [`RunLocal`] |
 //! | looking inside | [`tree()`], [`lowlevel::Instrument`], [`lowlevel::statistics`] |
@@ -79,11 +80,13 @@
 //! Events, locks, channels, sockets and signals are in `nursery-io`; virtual time and the other tools for tests in
 //! `nursery-testing`.
 
+mod busy;
 mod checkpoint;
 mod cleanup;
 mod clock;
 mod deadlines;
 mod error;
+mod gather;
 mod instrument;
 mod local;
 pub mod lowlevel;
@@ -104,6 +107,9 @@ pub use crate::{
     nursery::{Nursery, OpenNursery, open_nursery},
     run::{Builder, Guest, run},
 };
+
+#[doc(inline)]
+pub use crate::gather::{Completed, as_completed, gather, map_concurrent, map_unordered, race};
 
 #[doc(inline)]
 pub use crate::{

@@ -10,6 +10,7 @@
 //! | get into the run from another thread | [`token`], [`Token`] |
 //! | run something beside the main task | [`spawn_system_task`] |
 //! | watch a run | [`Instrument`], [`statistics`], [`points`] |
+//! | say that something outside works for the run | [`busy`] |
 //! | wait until nothing moves any more | [`wait_all_tasks_blocked`] |
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+pub use crate::busy::{Busy, busy};
 pub use crate::checkpoint::{
     CancelShieldedCheckpoint, CheckpointIfCancelled, UntilCancelled, cancel_shielded_checkpoint,
     checkpoint_if_cancelled, until_cancelled as cancelled,
@@ -29,10 +31,10 @@ pub use crate::run::inbox::{OnceKey, RunFinished, Token};
 pub use crate::stats::{RunStatistics, TaskId};
 
 use crate::checkpoint::raise_if_cancelled;
-use crate::deadlines::Timer;
+use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::nursery::erase;
-use crate::run::context;
+use crate::run::{SystemEnd, context};
 #[cfg(doc)]
 use crate::scope::reason::CancelSource;
 use crate::stats;
@@ -48,7 +50,7 @@ use crate::wait::{Label, Params, Slot, WaitState};
 #[track_caller]
 pub fn current_task() -> TaskId {
     let run = context::current_run("`current_task`");
-    let (_, task) = context::position();
+    let (_, task) = context::position("`current_task`");
     run.task_id(task)
 }
 
@@ -74,7 +76,7 @@ pub fn in_task() -> bool {
 #[must_use]
 #[track_caller]
 pub fn is_cancelled() -> bool {
-    context::position();
+    context::position("`lowlevel::is_cancelled`");
     context::is_cancelled_now()
 }
 
@@ -110,7 +112,7 @@ pub fn statistics() -> RunStatistics {
 #[must_use]
 #[track_caller]
 pub fn points() -> Points {
-    context::position();
+    context::position("`lowlevel::points`");
     let points = context::points();
     Points { cancel: points.cancel, schedule: points.schedule }
 }
@@ -173,19 +175,8 @@ where
     }
     let node = run.add_task(run.system, &run.ready, Location::caller(), None);
     run.state.borrow_mut().nodes[node].extra().name = Some(name.into());
-    let done = {
-        let run = Rc::downgrade(&run);
-        move |result: std::thread::Result<_>| {
-            if let Some(run) = run.upgrade() {
-                run.end_of_task(node);
-                if let Err(panic) = result {
-                    run.note_crash(panic);
-                }
-            }
-            None::<()>
-        }
-    };
-    erase::spawn_static(&run, node, task, done).detach();
+    run.live.set(run.live.get() + 1);
+    erase::spawn_static(node, task, SystemEnd(run.clone())).detach();
     Ok(run.task_id(node))
 }
 
@@ -242,9 +233,9 @@ pub fn wait_all_tasks_blocked(
             slot.withdraw();
             return Poll::Ready(result);
         }
-        let run = context::current_run(label.what);
+        let run = context::current_run_at(label.what, label.place);
         std::task::ready!(check.poll_check(cx))?;
-        slot.register(cx, Params { label, timer: Timer::Never, lot: None, outside: false });
+        slot.register(cx, Params { label, limit: Limit::Never, lot: None, outside: false });
         let id = slot.id().expect("registered");
         // Entries of waits that were dropped go here.
         let state = run.state.borrow();

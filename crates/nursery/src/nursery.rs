@@ -37,16 +37,17 @@ use std::thread;
 use pin_project_lite::pin_project;
 
 use crate::checkpoint::yield_now;
+use crate::deadlines::Limit;
 use crate::error::{Cancelled, TaskError};
 use crate::nursery::child::Child;
-use crate::nursery::erase::Panic;
+use crate::nursery::erase::{Finish, Panic};
 use crate::nursery::handle::NurseryHandle;
 use crate::nursery::ready::Ready;
 use crate::run::{Run, context};
 use crate::scope::frame::Frame;
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::scope::{CancelScope, settle};
-use crate::tree::{Kind, Node, NodeId};
+use crate::tree::{Kind, Node, NodeId, State};
 
 /// Opens a nursery, runs `body` with it, and waits for all children.
 ///
@@ -123,7 +124,7 @@ where
     // children go first, then the body, then the nursery.
     let mut body = pin!(Some(body(&nursery)));
     let owner = Owner { core: nursery.core.clone(), frame };
-    Drive { owner, body: body.as_mut(), result: None, exit: Exit::Open }.await
+    Drive { owner, body: body.as_mut(), body_ended: false, result: None, exit: Exit::Open }.await
 }
 
 pin_project! {
@@ -215,7 +216,11 @@ pub(crate) struct Core<E> {
 impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
     fn open(frame: &mut Frame, place: &'static Location<'static>) -> Self {
         let ready = Rc::new(Ready::default());
-        let node = frame.enter("`open_nursery`", Node::new(Kind::Nursery(ready.clone()), place));
+        let node = frame.enter(
+            "`open_nursery`",
+            Node::new(Kind::Nursery(ready.clone()), place),
+            Limit::Never,
+        );
         let (run, _) = frame.entry().expect("entered");
         let core = Core {
             run: run.clone(),
@@ -253,8 +258,10 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
             drop(child);
             return Child::gone(place);
         }
-        let (node, done) = self.core.admit(place);
-        Child::new(erase::spawn_scoped(self, node, child, done), node, place)
+        let node = self.core.admit(place);
+        let done = ChildEnd(self.core.clone());
+        let task = erase::spawn_scoped(self, node, child, done);
+        Child::new(task, &self.core.run, node, place)
     }
 
     /// Returns the nursery's own cancel scope, around the body and all children.
@@ -265,12 +272,6 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
     /// Returns a handle for structs that keep a nursery, and for children that borrow nothing.
     pub fn handle(&self) -> NurseryHandle<E> {
         NurseryHandle::new(self.core.clone())
-    }
-}
-
-impl<E> Nursery<'_, '_, E> {
-    pub(crate) fn run(&self) -> &Run {
-        &self.core.run
     }
 }
 
@@ -285,11 +286,13 @@ impl<E> Core<E> {
         self.scope.get_or_init(|| CancelScope::of_node(self.run.clone(), self.node))
     }
 
-    /// Cancels the nursery because `who` failed.
-    fn cancel_because_of(&self, who: &str, task: Option<Box<str>>) {
+    /// Cancels the nursery because something of `task` failed.
+    fn cancel_because(&self, text: &str, task: Option<NodeId>) {
         self.run.change(|state, fx| {
-            let reason =
-                |_: &_| CancelReason::new(CancelSource::Nursery).with_text(who).with_task(task);
+            let reason = |state: &State| {
+                let task = task.map(|task| state.label(task).into_boxed_str());
+                CancelReason::new(CancelSource::Nursery).with_text(text).with_task(task)
+            };
             state.cancel(self.node, reason, fx);
         });
     }
@@ -309,65 +312,70 @@ impl<E> Core<E> {
 }
 
 impl<E: TaskError> Core<E> {
-    /// Adds a child's node, and says what is to be done when the child ends.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a function that takes a child's result and gives its value"
-    )]
-    fn admit<T>(
-        self: &Rc<Self>,
-        place: &'static Location<'static>,
-    ) -> (NodeId, impl FnOnce(thread::Result<Result<T, E>>) -> Option<T> + use<T, E>) {
+    /// Adds a child's node.
+    fn admit(&self, place: &'static Location<'static>) -> NodeId {
         let spawner = context::current_task().filter(|_| context::is_current(&self.run));
-        let node = self.run.add_task(self.node, &self.ready, place, spawner);
         self.live.set(self.live.get() + 1);
-        let core = self.clone();
-        (node, move |result| core.child_ended(node, result))
+        self.run.add_task(self.node, &self.ready, place, spawner)
     }
 
     /// A child has ended: its value, if it has one, goes to its handle; everything else is the nursery's.
     fn child_ended<T>(&self, id: NodeId, result: thread::Result<Result<T, E>>) -> Option<T> {
+        if let Ok(Ok(value)) = result {
+            self.run.end_of_task(id);
+            self.leave();
+            return Some(value);
+        }
         let absorbs = self.run.state.borrow().absorbs(id);
-        let node = self.run.end_of_task(id);
+        let value = self.settle(result, absorbs, ["a child failed", "a child panicked"], Some(id));
+        self.run.end_of_task(id);
         self.leave();
-        let label = || node.as_ref().map(|node| node.label().into_boxed_str());
+        value
+    }
+
+    fn body_ended<T>(&self, result: thread::Result<Result<T, E>>) -> Option<T> {
+        let task = self.run.state.borrow().task_of(self.node);
+        self.settle(result, false, ["the body failed", "the body panicked"], task)
+    }
+
+    /// Takes the failure of the body or a child, if it is one, and cancels the rest because of it.
+    fn settle<T>(
+        &self,
+        result: thread::Result<Result<T, E>>,
+        absorbs: bool,
+        [failed, panicked]: [&str; 2],
+        task: Option<NodeId>,
+    ) -> Option<T> {
         match result {
             Ok(result) => match settle(result, absorbs).0 {
                 Ok(value) => value,
                 Err(error) => {
                     self.errors.borrow_mut().push(error);
-                    self.cancel_because_of("a child failed", label());
+                    self.cancel_because(failed, task);
                     None
                 }
             },
             Err(panic) => {
                 self.add_panic(panic);
-                self.cancel_because_of("a child panicked", label());
+                self.cancel_because(panicked, task);
                 None
             }
         }
     }
+}
 
-    fn body_ended<T>(&self, result: thread::Result<Result<T, E>>) -> Option<T> {
-        let task = || {
-            let state = self.run.state.borrow();
-            state.task_of(self.node).map(|task| state.label(task).into_boxed_str())
-        };
-        match result {
-            Ok(Ok(value)) => Some(value),
-            Ok(Err(error)) => {
-                let task = task();
-                self.errors.borrow_mut().push(error);
-                self.cancel_because_of("the body failed", task);
-                None
-            }
-            Err(panic) => {
-                let task = task();
-                self.add_panic(panic);
-                self.cancel_because_of("the body panicked", task);
-                None
-            }
-        }
+/// What is to be done at the end of a child.
+struct ChildEnd<E>(Rc<Core<E>>);
+
+impl<T, E: TaskError> Finish<Result<T, E>> for ChildEnd<E> {
+    type Value = T;
+
+    fn run(&self) -> &Rc<Run> {
+        &self.0.run
+    }
+
+    fn finish(self, task: NodeId, result: thread::Result<Result<T, E>>) -> Option<T> {
+        self.0.child_ended(task, result)
     }
 }
 
@@ -377,12 +385,23 @@ struct Owner<E> {
     frame: Frame,
 }
 
+impl<E> Owner<E> {
+    /// Handles that are left may ask for the scope after the end: it is made while its node is there.
+    fn prepare_handles(&self) {
+        let own = 2; // the nursery's and the owner's
+        if Rc::strong_count(&self.core) > own {
+            self.core.scope();
+        }
+    }
+}
+
 impl<E> Drop for Owner<E> {
     fn drop(&mut self) {
         if self.core.closed.replace(true) {
             return;
         }
         self.core.ready.end_all(&self.core.run, self.core.node);
+        self.prepare_handles();
         let left = self.frame.leave();
         if let Some(scope) = self.core.scope.get() {
             scope.close(left.and_then(|left| left.node).as_ref(), false);
@@ -408,6 +427,8 @@ enum Exit {
 struct Drive<'b, E, T, F> {
     owner: Owner<E>,
     body: Pin<&'b mut Option<F>>,
+    /// Kept apart: a future that borrows from itself is not to be looked at through a shared reference.
+    body_ended: bool,
     result: Option<T>,
     exit: Exit,
 }
@@ -425,25 +446,30 @@ where
         let this = &mut *self;
         let core = this.owner.core.clone();
         core.ready.begin_poll();
-        let Drive { owner, body, result, .. } = this;
+        let Drive { owner, body, body_ended, result, .. } = this;
+        // What the body starts or wakes now runs in the next turn.
+        let batch = core.ready.order_batch(&core.run);
         owner.frame.inside(|| {
-            let body_first = body.is_some() && core.run.coin();
+            let body_first = !*body_ended && core.run.coin();
             if body_first {
-                poll_body(&core, body, result, cx);
+                *body_ended = poll_body(&core, body, result, cx);
             }
-            core.ready.run_batch(&core.run);
-            if !body_first {
-                poll_body(&core, body, result, cx);
+            core.ready.run_first(&core.run, batch);
+            if !body_first && !*body_ended {
+                *body_ended = poll_body(&core, body, result, cx);
             }
         });
         if let Some(panic) = erase::take_drop_panic() {
             core.add_panic(panic);
-            core.cancel_because_of("a destructor panicked", None);
+            core.cancel_because("a destructor panicked", None);
         }
-        let is_done = this.body.is_none() && core.live.get() == 0;
+        let is_done = this.body_ended && core.live.get() == 0;
         if !is_done {
-            if this.body.is_none() {
-                this.exit = Exit::Yielded; // it waits: that is its schedule point
+            if this.body_ended {
+                if this.exit == Exit::Open {
+                    this.exit = Exit::Yielded; // it waits: that is its schedule point
+                    context::count_schedule_point();
+                }
                 core.ready.waits_for_children.set(true);
             }
             core.ready.end_poll(cx.waker());
@@ -460,6 +486,7 @@ where
 impl<E: TaskError, T, F> Drive<'_, E, T, F> {
     fn close(&mut self, core: &Core<E>) -> Poll<Result<Result<T, Cancelled>, E>> {
         core.closed.set(true);
+        self.owner.prepare_handles();
         let left = self.owner.frame.leave().expect("entered");
         let panic = core.panic.take();
         let joined = match outcome::join(core.errors.take()) {
@@ -484,18 +511,19 @@ impl<E: TaskError, T, F> Drive<'_, E, T, F> {
     }
 }
 
-/// Polls the body, if it has not ended; drops it, inside the nursery, when it has.
+/// Polls the body; drops it, inside the nursery, when it has ended. Returns whether it has.
 fn poll_body<E: TaskError, T, F>(
     core: &Core<E>,
     slot: &mut Pin<&mut Option<F>>,
     value: &mut Option<T>,
     cx: &mut Context<'_>,
-) where
+) -> bool
+where
     F: Future<Output = Result<T, E>>,
 {
-    let Some(body) = slot.as_mut().as_pin_mut() else { return };
+    let body = slot.as_mut().as_pin_mut().expect("has not ended");
     let result = match catch_unwind(AssertUnwindSafe(|| body.poll(cx))) {
-        Ok(Poll::Pending) => return,
+        Ok(Poll::Pending) => return false,
         Ok(Poll::Ready(result)) => Ok(result),
         Err(panic) => Err(panic),
     };
@@ -503,6 +531,7 @@ fn poll_body<E: TaskError, T, F>(
     *value = core.body_ended(result);
     if let Err(panic) = dropped {
         core.add_panic(panic);
-        core.cancel_because_of("the body panicked", None);
+        core.cancel_because("the body panicked", None);
     }
+    true
 }

@@ -8,6 +8,7 @@
 //! The links of the queue are in the waiters' own records ([`crate::wait`]); a lot holds the ends.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use crate::checkpoint::{RaiseIfCancelled, raise_if_cancelled};
-use crate::deadlines::Timer;
+use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::run::{Run, context};
 use crate::stats::TaskId;
@@ -70,7 +71,23 @@ impl LotCore {
         if self.len.get() == 0 {
             return None;
         }
-        self.run.borrow().clone()
+        let run = self.run.borrow().clone()?;
+        if self.is_left_behind(&run) {
+            self.clear();
+            return None;
+        }
+        Some(run)
+    }
+
+    /// Are its waiters gone with their run, because their futures were forgotten, not dropped?
+    fn is_left_behind(&self, run: &Run) -> bool {
+        self.head.get().is_some_and(|head| !run.state.borrow().waits.contains_key(head))
+    }
+
+    fn clear(&self) {
+        self.head.set(None);
+        self.tail.set(None);
+        self.len.set(0);
     }
 
     /// Takes the oldest waiter out and gives it its result.
@@ -145,26 +162,60 @@ pub struct ParkingLot<V = ()> {
 struct Lot<V> {
     core: Rc<LotCore>,
     /// What has been handed over and not been fetched yet.
-    handed: RefCell<Vec<(WaitId, V)>>,
+    handed: RefCell<Notes<V>>,
     /// Where waiters that parked here have been reparked to.
-    moved: RefCell<Vec<(WaitId, Rc<Lot<V>>)>>,
+    moved: RefCell<Notes<Rc<Lot<V>>>>,
+}
+
+/// A waiter. Its run belongs to it: a `Park` may outlive its run, and another run has the same `WaitId`s.
+type Key = (*const Run, WaitId);
+
+/// What has been noted for waiters, and is fetched in the order in which it was noted. Mostly there are very few.
+struct Notes<T> {
+    /// Older than all of `many`.
+    few: Vec<(Key, T)>,
+    many: BTreeMap<Key, VecDeque<T>>,
+}
+
+const FEW: usize = 16;
+
+impl<T> Notes<T> {
+    fn new() -> Self {
+        Notes { few: Vec::new(), many: BTreeMap::new() }
+    }
+
+    fn put(&mut self, key: Key, note: T) {
+        if self.many.is_empty() && self.few.len() < FEW {
+            self.few.push((key, note));
+        } else {
+            self.many.entry(key).or_default().push_back(note);
+        }
+    }
+
+    fn take(&mut self, key: Key) -> Option<T> {
+        if let Some(at) = self.few.iter().position(|(other, _)| *other == key) {
+            return Some(self.few.remove(at).1);
+        }
+        let notes = self.many.get_mut(&key)?;
+        let note = notes.pop_front();
+        if notes.is_empty() {
+            self.many.remove(&key);
+        }
+        note
+    }
 }
 
 impl<V> Lot<V> {
-    fn take_handed(&self, id: WaitId) -> Option<V> {
-        let mut handed = self.handed.borrow_mut();
-        let at = handed.iter().position(|(other, _)| *other == id)?;
-        Some(handed.swap_remove(at).1)
+    fn take_handed(&self, id: Key) -> Option<V> {
+        self.handed.borrow_mut().take(id)
     }
 
-    fn take_moved(&self, id: WaitId) -> Option<Rc<Lot<V>>> {
-        let mut moved = self.moved.borrow_mut();
-        let at = moved.iter().position(|(other, _)| *other == id)?;
-        Some(moved.swap_remove(at).1)
+    fn take_moved(&self, id: Key) -> Option<Rc<Lot<V>>> {
+        self.moved.borrow_mut().take(id)
     }
 
     /// The lot in which a waiter that parked in this one has got its result.
-    fn follow(self: &Rc<Self>, id: WaitId) -> Rc<Lot<V>> {
+    fn follow(self: &Rc<Self>, id: Key) -> Rc<Lot<V>> {
         let mut at = self.clone();
         while let Some(next) = at.take_moved(id) {
             at = next;
@@ -180,8 +231,8 @@ impl<V> ParkingLot<V> {
         ParkingLot {
             lot: Rc::new(Lot {
                 core: Rc::default(),
-                handed: RefCell::new(Vec::new()),
-                moved: RefCell::new(Vec::new()),
+                handed: RefCell::new(Notes::new()),
+                moved: RefCell::new(Notes::new()),
             }),
         }
     }
@@ -229,11 +280,11 @@ impl<V> ParkingLot<V> {
         let Some(run) = self.lot.core.run() else { return Err(value) };
         let Some(id) = self.lot.core.head.get() else { return Err(value) };
         // The value is there before the task can run.
-        self.lot.handed.borrow_mut().push((id, value));
-        let (_, task) =
-            self.lot.core.wake_first(WaitState::Woken).expect("the head of a queue waits");
-        drop(run);
-        Ok(task)
+        self.lot.handed.borrow_mut().put((Rc::as_ptr(&run), id), value);
+        match self.lot.core.wake_first(WaitState::Woken) {
+            Some((_, task)) => Ok(task),
+            None => unreachable!("the waiter at the head of a queue waits"),
+        }
     }
 
     /// Moves the `count` oldest waiters, in order, to the end of another lot.
@@ -255,7 +306,7 @@ impl<V> ParkingLot<V> {
             let mut state = run.state.borrow_mut();
             state.leave_lot(id);
             state.enter_lot(id, &to.lot.core);
-            self.lot.moved.borrow_mut().push((id, to.lot.clone()));
+            self.lot.moved.borrow_mut().put((Rc::as_ptr(&run), id), to.lot.clone());
         }
     }
 
@@ -274,7 +325,7 @@ impl<V> ParkingLot<V> {
     #[track_caller]
     pub fn break_lot(&self) {
         let run = context::current_run("`ParkingLot::break_lot`");
-        let (_, task) = context::position();
+        let (_, task) = context::position("`ParkingLot::break_lot`");
         self.lot.core.break_by(run.task_id(task));
     }
 
@@ -287,9 +338,9 @@ impl<V> ParkingLot<V> {
         let gone = Broken { by: vec![task] };
         let Some(run) = context::try_current_run() else { return Err(gone) };
         let mut state = run.state.borrow_mut();
-        match task.node_in(&run).and_then(|node| state.nodes.get_mut(node)) {
+        match task.node_in(&run).filter(|&node| state.nodes.contains_key(node)) {
             Some(node) => {
-                node.extra().breaks.push(self.lot.core.clone());
+                state.breakers.entry(node).or_default().push(self.lot.core.clone());
                 Ok(())
             }
             None => Err(gone),
@@ -300,13 +351,10 @@ impl<V> ParkingLot<V> {
     pub fn remove_breaker(&self, task: TaskId) -> bool {
         let Some(run) = context::try_current_run() else { return false };
         let mut state = run.state.borrow_mut();
-        let extra = task
-            .node_in(&run)
-            .and_then(|node| state.nodes.get_mut(node))
-            .and_then(|node| node.extra.as_mut());
-        let Some(extra) = extra else { return false };
-        let at = extra.breaks.iter().rposition(|lot| Rc::ptr_eq(lot, &self.lot.core));
-        at.map(|at| extra.breaks.remove(at)).is_some()
+        let lots = task.node_in(&run).and_then(|node| state.breakers.get_mut(&node));
+        let Some(lots) = lots else { return false };
+        let at = lots.iter().rposition(|lot| Rc::ptr_eq(lot, &self.lot.core));
+        at.map(|at| lots.remove(at)).is_some()
     }
 
     /// Returns who broke the lot, in order; empty if nobody has.
@@ -346,6 +394,9 @@ impl LotCore {
     fn adopt(&self, run: &Rc<Run>) {
         let mut owner = self.run.borrow_mut();
         let is_other = owner.as_ref().is_some_and(|owner| !Rc::ptr_eq(owner, run));
+        if owner.as_ref().is_some_and(|owner| is_other && self.is_left_behind(owner)) {
+            self.clear();
+        }
         assert!(
             !is_other || self.len.get() == 0,
             "a task of one run cannot wait where tasks of another run wait\n\
@@ -389,6 +440,16 @@ pub struct Park<'a, V = ()> {
 impl<V> Unpin for Park<'_, V> {}
 
 impl<V> Park<'_, V> {
+    /// Sets the place that the tree shows, for operations that find out only later whether they have to park.
+    pub fn at(mut self, place: &'static Location<'static>) -> Self {
+        self.label.place = place;
+        self
+    }
+
+    fn key(&self) -> Option<Key> {
+        Some((Rc::as_ptr(self.slot.run()?), self.slot.id()?))
+    }
+
     /// Is the task parked, or woken and not yet resumed?
     #[must_use]
     pub fn is_parked(&self) -> bool {
@@ -406,12 +467,12 @@ impl<V> Future for Park<'_, V> {
             if let Some(broken) = this.lot.lot.core.broken() {
                 return Poll::Ready(Err(broken.into()));
             }
-            this.lot.lot.core.adopt(&context::current_run(this.label.what));
+            this.lot.lot.core.adopt(&context::current_run_at(this.label.what, this.label.place));
             this.slot.register(
                 cx,
                 Params {
                     label: this.label,
-                    timer: Timer::Never,
+                    limit: Limit::Never,
                     lot: Some(&this.lot.lot.core),
                     outside: false,
                 },
@@ -420,7 +481,7 @@ impl<V> Future for Park<'_, V> {
         }
         let state = ready!(this.slot.poll(cx));
         let error = (state == WaitState::Cancelled).then(|| this.slot.cancelled());
-        let id = this.slot.id().expect("registered");
+        let id = this.key().expect("registered");
         this.slot.withdraw();
         let lot = this.lot.lot.follow(id);
         Poll::Ready(match (state, error) {
@@ -436,10 +497,12 @@ impl<V> Future for Park<'_, V> {
 impl<V> Drop for Park<'_, V> {
     fn drop(&mut self) {
         // A hand-off that came too late for this waiter: dropped, with nothing borrowed, it passes itself on.
-        if let Some(id) = self.slot.id() {
+        if let Some(id) = self.key() {
+            let run = self.slot.run().cloned(); // it keeps the key from being used again
             self.slot.withdraw();
             let handed = self.lot.lot.follow(id).take_handed(id);
             drop(handed);
+            drop(run);
         }
     }
 }

@@ -16,13 +16,13 @@ use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
 use crate::deadlines::{Target, Timer};
-use crate::error::TaskError;
+use crate::error::{Cancelled, TaskError};
 use crate::instrument::{Instrument, Instruments};
 use crate::local::RunLocals;
-use crate::nursery::erase::{self, Panic, Runnable};
+use crate::nursery::erase::{self, Finish, Panic, Runnable};
 use crate::nursery::ready::Ready;
 use crate::run::inbox::{Inbox, Token};
-use crate::run::turn::{HostPoll, Idler, Turn};
+use crate::run::turn::{HostPoll, Idler, Pace, Turn};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
 use crate::tree::{Effects, Kind, Node, NodeId, State, TaskNode};
@@ -32,6 +32,10 @@ use crate::wait::{WaitId, WaitState};
 ///
 /// Returns what `main` returns, unchanged. Deadlines are on the system clock, I/O on async-io's reactor;
 /// for a virtual clock, a seed or instruments see [`Builder`].
+///
+/// # Errors
+///
+/// The error of `main`.
 ///
 /// # Panics
 ///
@@ -88,11 +92,17 @@ pub struct Builder {
     name: Option<Box<str>>,
 }
 
+#[cfg(not(miri))]
+use async_io::block_on;
+/// Miri does not know the system calls of async-io's reactor.
+#[cfg(miri)]
+use futures_lite::future::block_on;
+
 /// How often operations that need not wait may succeed in a row before one of them yields.
-const DEFAULT_BUDGET: u32 = 64;
+const DEFAULT_BUDGET: u32 = 32;
 
 impl Builder {
-    /// Makes a builder with the defaults: system clock, an order that varies, a budget of 64.
+    /// Makes a builder with the defaults: system clock, an order that varies, a budget of 32.
     pub fn new() -> Self {
         Builder {
             clock: None,
@@ -169,7 +179,7 @@ impl Builder {
              - two things are to happen at once: start them in a nursery with `open_nursery`\n\
              - a run of its own is really wanted: call `run` in a thread of its own"
         );
-        async_io::block_on(self.guest(main))
+        block_on(self.guest(main))
     }
 
     /// Makes the run a future, which any executor can poll: see [`Guest`].
@@ -259,21 +269,57 @@ impl<'a, T: 'a, E: TaskError + 'a> Guest<'a, T, E> {
         place: &'static Location<'static>,
     ) -> Self {
         let run = Run::new(builder, place);
+        let _run = context::enter_run(&run);
+        run.instrument(|i| i.before_run());
         let outcome: Outcome<T, E> = Rc::default();
         let node = run.add_task(run.root, &run.ready, place, None);
-        let done = {
-            let (run, outcome) = (run.clone(), outcome.clone());
-            move |result| {
-                run.end_of_task(node);
-                *outcome.borrow_mut() = Some(result);
-                None::<()>
-            }
-        };
+        run.live.set(1);
+        let done = MainEnd { run: run.clone(), outcome: outcome.clone() };
         run.state.borrow_mut().nodes[node].extra().name = Some("main".into());
-        let _run = context::enter_run(&run);
-        erase::spawn_main(PhantomData::<&'a mut &'a ()>, &run, node, main, done).detach();
+        erase::spawn_main(PhantomData::<&'a mut &'a ()>, node, main, done).detach();
         drop(_run);
         Guest { run, outcome, idler: Idler::default(), stage: Stage::New, _main: PhantomData }
+    }
+}
+
+/// What is to be done at the end of the main task.
+struct MainEnd<T, E> {
+    run: Rc<Run>,
+    outcome: Outcome<T, E>,
+}
+
+impl<T, E> Finish<Result<T, E>> for MainEnd<T, E> {
+    type Value = ();
+
+    fn run(&self) -> &Rc<Run> {
+        &self.run
+    }
+
+    fn finish(self, task: NodeId, result: thread::Result<Result<T, E>>) -> Option<()> {
+        self.run.end_of_task(task);
+        self.run.live.set(self.run.live.get() - 1);
+        *self.outcome.borrow_mut() = Some(result);
+        None
+    }
+}
+
+/// What is to be done at the end of a system task.
+pub(crate) struct SystemEnd(pub(crate) Rc<Run>);
+
+impl Finish<Result<(), Cancelled>> for SystemEnd {
+    type Value = ();
+
+    fn run(&self) -> &Rc<Run> {
+        &self.0
+    }
+
+    fn finish(self, task: NodeId, result: thread::Result<Result<(), Cancelled>>) -> Option<()> {
+        self.0.end_of_task(task);
+        self.0.live.set(self.0.live.get() - 1);
+        if let Err(panic) = result {
+            self.0.note_crash(panic);
+        }
+        None
     }
 }
 
@@ -295,7 +341,6 @@ impl<T, E> Future for Guest<'_, T, E> {
         let _run = context::enter_run(&run);
         if this.stage == Stage::New {
             this.stage = Stage::Running;
-            run.instrument(|i| i.before_run());
             run.clock.start();
         }
         this.idler.begin_poll(&run);
@@ -305,12 +350,13 @@ impl<T, E> Future for Guest<'_, T, E> {
                 this.stop(&run);
             }
             match turn {
+                // Calls may be left, perhaps some that queue themselves for ever: they are made at the end.
+                _ if this.is_over(&run) => return Poll::Ready(this.end(&run)),
                 Turn::More => {}
                 Turn::Enough => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Turn::Idle if this.is_over(&run) => return Poll::Ready(this.end(&run)),
                 Turn::Idle if run.is_idle() && this.idler.wait(&run, cx) => return Poll::Pending,
                 Turn::Idle => {}
             }
@@ -333,7 +379,7 @@ impl<T, E> Guest<'_, T, E> {
     }
 
     fn is_over(&self, run: &Run) -> bool {
-        self.stage == Stage::Stopping && run.ready.is_empty() && run.state.borrow().tasks == 0
+        self.stage == Stage::Stopping && run.ready.is_empty() && run.live.get() == 0
     }
 
     /// Closes the entry queue, and gives the outcome.
@@ -362,8 +408,9 @@ impl<T, E> Drop for Guest<'_, T, E> {
         {
             let _run = context::enter_run(&run);
             run.close();
+            run.instrument(|i| i.after_run());
         }
-        let panic = erase::take_drop_panic();
+        let panic = erase::take_drop_panic().or_else(|| run.crash.take());
         if let Some(panic) = panic
             && !thread::panicking()
         {
@@ -397,13 +444,18 @@ pub(crate) struct Run {
     pub(crate) system: NodeId,
     /// The list of the main task and of the system tasks.
     pub(crate) ready: Rc<Ready>,
+    /// How many of these have not ended.
+    pub(crate) live: Cell<usize>,
+    /// When a deadline was set that had passed, until that is noticed.
+    pub(crate) overdue: Cell<Option<Instant>>,
     /// Counts the steps of all tasks.
     steps: Cell<u64>,
-    /// `steps` when the clock was last read.
-    read_at: Cell<u64>,
+    pace: Cell<Pace>,
     host_poll: Cell<HostPoll>,
     /// Tasks in `wait_all_tasks_blocked`, with their cushion.
     pub(crate) blocked: RefCell<Vec<(std::time::Duration, WaitId)>>,
+    /// How much goes on outside that will come back.
+    pub(crate) busy: Cell<usize>,
     /// The first panic of a system task or an entry-queue call.
     crash: RefCell<Option<Panic>>,
     closed: Cell<bool>,
@@ -415,7 +467,10 @@ impl Run {
         let ready = Rc::new(Ready::default());
         ready.begin_poll(); // its owner is the run, which looks by itself
         ready.waits_for_children.set(true);
-        let mut state = State::new();
+        let clock = builder.clock;
+        let is_system_clock = clock.is_none();
+        let clock = clock.unwrap_or_else(|| Rc::new(SystemClock::new()));
+        let mut state = State::new(clock.now());
         let root = state.insert(None, Node::new(Kind::Nursery(ready.clone()), place));
         let system = state.insert(Some(root), Node::new(Kind::Nursery(ready.clone()), place));
         state.nodes[root].extra().name = builder.name.clone();
@@ -425,8 +480,8 @@ impl Run {
             generation,
             token: Token::new(inbox, generation),
             state: RefCell::new(state),
-            is_system_clock: builder.clock.is_none(),
-            clock: builder.clock.unwrap_or_else(|| Rc::new(SystemClock::new())),
+            is_system_clock,
+            clock,
             budget: builder.budget,
             rng: RefCell::new(
                 builder.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
@@ -437,10 +492,13 @@ impl Run {
             root,
             system,
             ready,
+            live: Cell::new(0),
+            overdue: Cell::new(None),
             steps: Cell::new(0),
-            read_at: Cell::new(0),
+            pace: Cell::default(),
             host_poll: Cell::default(),
             blocked: RefCell::default(),
+            busy: Cell::new(0),
             crash: RefCell::default(),
             closed: Cell::new(false),
         })
@@ -448,7 +506,7 @@ impl Run {
 
     /// Changes the state, then does what follows from it, with nothing borrowed.
     pub(crate) fn change<R>(&self, f: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
-        let mut fx = Effects::default();
+        let mut fx = Effects { overdue: self.overdue.get(), ..Effects::default() };
         let result = f(&mut self.state.borrow_mut(), &mut fx);
         if fx.flipped {
             context::refresh(self);
@@ -462,7 +520,6 @@ impl Run {
     /// Reads the clock. Relative timers that were set since it was last read count from now.
     pub(crate) fn now(&self) -> Instant {
         let now = self.clock.now();
-        self.read_at.set(self.steps.get());
         let mut state = self.state.borrow_mut();
         if state.deadlines.has_fresh() {
             state.resolve(now);
@@ -470,25 +527,41 @@ impl Run {
         now
     }
 
-    /// A deadline was set that has passed.
+    /// A time limit was set. On a virtual clock, which may be moved by hand in this very step, it counts from now.
+    pub(crate) fn limit_was_set(&self) {
+        if !self.is_system_clock && self.state.borrow().deadlines.has_fresh() {
+            self.now();
+        }
+    }
+
+    /// A task has used up its budget.
     pub(crate) fn read_clock_next_turn(&self) {
-        self.read_at.set(self.steps.get().wrapping_sub(turn::READ_EVERY));
+        self.pace.set(self.pace.get().at_once());
+    }
+
+    /// A task has ended its step. What it made overdue takes effect before any other task, its nursery included,
+    /// goes on; the task itself went on to its schedule point.
+    pub(crate) fn notice_overdue(&self) {
+        if self.overdue.take().is_some() {
+            self.expire();
+        }
     }
 
     /// Puts a woken task on its list.
     pub(crate) fn schedule(&self, runnable: Runnable) {
         let id = runnable.metadata().node;
-        let ready = match self.state.borrow().task(id) {
-            Some(TaskNode { ready, .. }) => Some(ready.clone()),
-            None => None,
+        let owner = {
+            let state = self.state.borrow();
+            let Some(task) = state.task(id) else {
+                drop(state);
+                return erase::dispose(runnable);
+            };
+            task.ready.push(runnable)
         };
-        match ready {
-            Some(ready) => {
-                ready.push(runnable);
-                self.instrument(|i| i.task_scheduled(self.task_id(id)));
-            }
-            None => erase::dispose(runnable),
+        if let Some(owner) = owner {
+            owner.wake();
         }
+        self.instrument(|i| i.task_scheduled(self.task_id(id)));
     }
 
     /// Puts the tasks of a batch in the order in which they run.
@@ -545,15 +618,27 @@ impl Run {
     }
 
     /// Takes an ended task's node out; breaks the lots it was to break.
-    pub(crate) fn end_of_task(&self, id: NodeId) -> Option<Node> {
+    pub(crate) fn end_of_task(&self, id: NodeId) {
         let node = self.state.borrow_mut().remove(id);
-        if let Some(extra) = node.as_ref().and_then(|node| node.extra.as_ref()) {
-            for lot in &extra.breaks {
-                lot.break_by(self.task_id(id));
-            }
-        }
+        drop(node); // foreign values may be in it: outside the borrow
+        self.break_lots_of(id);
         self.instrument(|i| i.task_exited(self.task_id(id)));
-        node
+    }
+
+    /// Ends a task by dropping it, as [`erase::end_task`] does; breaks the lots it was to break.
+    pub(crate) fn drop_task(&self, id: NodeId, queued: Option<Runnable>) -> bool {
+        let has_ended = erase::end_task(self, id, queued);
+        if has_ended {
+            self.break_lots_of(id);
+        }
+        has_ended
+    }
+
+    fn break_lots_of(&self, id: NodeId) {
+        let lots = self.state.borrow_mut().breakers.remove(&id);
+        for lot in lots.into_iter().flatten() {
+            lot.break_by(self.task_id(id));
+        }
     }
 
     /// The name of the current task, for reasons.
@@ -596,7 +681,7 @@ impl Run {
             self.call(call.call);
         }
         let locals = self.locals.take();
-        let state = self.state.replace(State::new());
+        let state = self.state.replace(State::new(self.clock.now()));
         drop(state);
         drop(locals);
     }
@@ -614,10 +699,7 @@ impl State {
             if let Some(timer) = timer
                 && let Timer::After(after) = *timer
             {
-                *timer = match now.checked_add(after) {
-                    Some(at) => self.deadlines.arm(target, at),
-                    None => Timer::Never,
-                };
+                *timer = self.deadlines.resolve(target, after, now);
             }
         }
         self.deadlines.put_fresh_buffer(fresh);
@@ -631,7 +713,7 @@ impl State {
             let State { nodes, waits, deadlines, .. } = self;
             let due = deadlines.peek(|target, seq| crate::tree::is_live(nodes, waits, target, seq));
             let Some((at, target)) = due else { break };
-            if at > now {
+            if !deadlines.is_due(at, now) {
                 break;
             }
             deadlines.pop();
@@ -654,6 +736,6 @@ impl State {
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         let State { nodes, waits, deadlines, .. } = self;
         let next = deadlines.peek(|target, seq| crate::tree::is_live(nodes, waits, target, seq));
-        next.map(|(at, _)| at)
+        next.and_then(|(at, _)| deadlines.instant(at))
     }
 }

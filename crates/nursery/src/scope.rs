@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-use crate::deadlines::Timer;
+use crate::deadlines::{Limit, Timer};
 use crate::error::TaskError;
 use crate::nursery::outcome;
 use crate::run::{Run, context};
@@ -86,14 +86,6 @@ enum Phase {
     Closed,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Limit {
-    Never,
-    /// From entry on.
-    Timeout(Duration),
-    At(Instant),
-}
-
 impl CancelScope {
     /// Makes a scope without deadline and shield.
     #[must_use]
@@ -151,9 +143,6 @@ impl CancelScope {
             self.0.called.set(node.called);
             self.0.shield.set(node.shield);
             self.0.reason.replace(node.reason.clone().filter(|_| node.called));
-            if let Timer::At { at, .. } = node.timer {
-                self.0.limit.set(Limit::At(at));
-            }
         }
         self.0.caught.set(caught);
         if let Some(remote) = &*self.0.remote.borrow() {
@@ -235,6 +224,11 @@ impl CancelScope {
     #[must_use]
     pub fn cancel_called(&self) -> bool {
         self.notice_deadline();
+        self.is_called()
+    }
+
+    /// The same, without looking at the clock.
+    fn is_called(&self) -> bool {
         match self.open() {
             Some((run, node)) => run.state.borrow().nodes.get(node).is_some_and(|n| n.called),
             None => {
@@ -255,10 +249,11 @@ impl CancelScope {
                 return;
             }
             let now = run.now();
-            let is_over = matches!(
-                run.state.borrow().nodes.get(node).map(|n| n.timer),
-                Some(Timer::At { at, .. }) if at <= now
-            );
+            let is_over = {
+                let state = run.state.borrow();
+                let deadline = state.nodes.get(node).and_then(|node| state.deadline(node));
+                deadline.is_some_and(|at| at <= now)
+            };
             if is_over {
                 run.change(|state, fx| state.cancel(node, |_| CancelSource::Deadline.into(), fx));
             }
@@ -317,14 +312,14 @@ impl CancelScope {
         self.0.shield.get()
     }
 
-    /// Sets or removes the deadline, on the run's clock. One that has passed takes effect in the next turn.
+    /// Sets or removes the deadline, on the run's clock. One that has passed takes effect at the next schedule point.
     ///
     /// After a cancellation it has no effect.
     pub fn set_deadline(&self, at: Option<Instant>) {
-        self.0.limit.set(at.map_or(Limit::Never, Limit::At));
+        let limit = at.map_or(Limit::Never, Limit::At);
+        self.0.limit.set(limit);
         if let Some((run, node)) = self.open() {
-            let timer = at.map_or(Timer::Never, |at| Timer::At { at, seq: 0 });
-            run.state.borrow_mut().set_timer(node, timer);
+            run.state.borrow_mut().set_limit(node, limit);
             self.wake_run(&run, at);
         }
     }
@@ -342,9 +337,12 @@ impl CancelScope {
     fn wake_run(&self, run: &Rc<Run>, at: Option<Instant>) {
         if !context::is_current(run) {
             run.inbox.wake_root(run.generation);
-        } else if at.is_some_and(|at| at <= run.now()) {
-            run.read_clock_next_turn();
-            context::exhaust_budget();
+        } else if let Some(at) = at {
+            let now = run.now();
+            if at <= now {
+                run.overdue.set(Some(now));
+                context::exhaust_budget();
+            }
         }
     }
 
@@ -355,8 +353,8 @@ impl CancelScope {
             if matches!(run.state.borrow().nodes.get(node)?.timer, Timer::After(_)) {
                 run.now();
             }
-            let timer = run.state.borrow().nodes.get(node)?.timer;
-            if let Timer::At { at, .. } = timer {
+            let state = run.state.borrow();
+            if let Some(at) = state.deadline(state.nodes.get(node)?) {
                 return Some(at);
             }
         }
@@ -387,7 +385,6 @@ impl CancelScope {
     }
 
     /// Enters: binds the handle to a node below the current one.
-    #[track_caller]
     fn bind(&self, frame: &mut Frame, place: &'static Location<'static>) {
         assert!(
             !self.is_entered(),
@@ -397,32 +394,25 @@ impl CancelScope {
              that one use. Make a new one with `CancelScope::new()` for each use, in the loop or function that \
              enters it, and share clones of the handle with who is to cancel it."
         );
-        let run = context::current_run("a cancel scope");
-        let timer = match self.0.limit.get() {
-            Limit::Never => Timer::Never,
-            Limit::Timeout(timeout) => Timer::After(timeout),
-            Limit::At(at) => Timer::At { at, seq: 0 },
-        };
-        let mut node = scope_node(place, timer, self.0.shield.get());
+        let run = context::current_run_at("a cancel scope", place);
+        let limit = self.0.limit.get();
+        let mut node = scope_node(place, self.0.shield.get());
         let from_remote = self.0.remote.borrow().as_ref().and_then(|remote| remote.reason());
         node.called = self.0.called.get() || from_remote.is_some();
         node.reason = self.0.reason.borrow().clone().or(from_remote.map(Arc::new));
-        let is_over = match timer {
-            Timer::After(timeout) => timeout.is_zero(),
-            Timer::At { at, .. } => at <= run.now(),
-            Timer::Never => false,
-        };
-        if is_over && !node.called {
+        if limit.is_over() && !node.called {
             node.called = true;
             node.reason = Some(Arc::new(CancelSource::Deadline.into()));
         }
         if let Some(name) = &*self.0.name.borrow() {
             node.extra().name = Some(name.clone());
         }
-        let id = frame.enter("a cancel scope", node);
+        let id = frame.enter("a cancel scope", node, limit);
         self.0.phase.replace(Phase::Open(run.clone(), id));
-        if let Some(remote) = &*self.0.remote.borrow() {
-            remote.bind(run.token.clone(), id);
+        let remote = self.0.remote.borrow().clone();
+        if let Some(reason) = remote.and_then(|remote| remote.bind(run.token.clone(), id)) {
+            // It may have come since `from_remote`; see a_remote_cancel_that_races_with_the_entry_is_not_lost.
+            run.change(|state, fx| state.cancel(id, |_| reason, fx));
         }
     }
 }
@@ -444,7 +434,7 @@ impl fmt::Debug for CancelScope {
         if let Some(name) = &*self.0.name.borrow() {
             write!(f, " {name:?}")?;
         }
-        if self.cancel_called() {
+        if self.is_called() {
             f.write_str(", cancelled")?;
         } else {
             self.fmt_limit(f)?;
@@ -595,7 +585,7 @@ pub enum EffectiveDeadline {
 #[track_caller]
 pub fn current_effective_deadline() -> EffectiveDeadline {
     let run = context::current_run("`current_effective_deadline`");
-    let (node, _) = context::position();
+    let (node, _) = context::position("`current_effective_deadline`");
     run.now(); // relative deadlines begin to count
     let state = run.state.borrow();
     if state.effective(node) {
@@ -604,7 +594,7 @@ pub fn current_effective_deadline() -> EffectiveDeadline {
     let mut earliest: Option<Instant> = None;
     let mut at = Some(node);
     while let Some(node) = at.and_then(|id| state.nodes.get(id)) {
-        if let Timer::At { at, .. } = node.timer {
+        if let Some(at) = state.deadline(node) {
             earliest = Some(earliest.map_or(at, |other| other.min(at)));
         }
         at = node.parent.filter(|_| !node.shield);

@@ -58,6 +58,8 @@ pub struct RunStatistics {
     pub waits: usize,
     /// Of those, how many wait for something outside the run.
     pub waits_outside: usize,
+    /// Things that go on outside and will come back: see [`lowlevel::busy`](crate::lowlevel::busy).
+    pub busy: usize,
     /// Nodes of the tree: tasks, nurseries and scopes.
     pub nodes: usize,
     /// Time to the next deadline; zero if it has passed.
@@ -73,6 +75,7 @@ pub(crate) fn statistics(run: &Run) -> RunStatistics {
         tasks_living: state.tasks,
         waits: state.waits.len(),
         waits_outside: state.outside,
+        busy: run.busy.get(),
         nodes: state.nodes.len(),
         next_deadline: state.next_deadline().map(|at| at.saturating_duration_since(now)),
         entry_queue: run.inbox.calls_waiting(),
@@ -80,26 +83,28 @@ pub(crate) fn statistics(run: &Run) -> RunStatistics {
 }
 
 /// How many waits are for something outside the run: those that say so, tasks that wait for something the run
-/// does not know (a foreign future without `cancellable`), and tokens in foreign hands.
+/// does not know (a foreign future without `cancellable`), work that goes on, and tokens in foreign hands.
 pub(crate) fn waits_outside(run: &Run) -> usize {
     let state = run.state.borrow();
     let known = waiting_tasks(&state);
     let unknown = state.nodes.iter().filter(|(id, node)| node.is_task() && !known.contains(id));
-    state.outside + unknown.count() + usize::from(run.token.is_shared())
+    state.outside + unknown.count() + run.busy.get() + usize::from(run.token.is_shared())
 }
 
 /// The tasks of which it is known what they wait for.
 fn waiting_tasks(state: &State) -> BTreeSet<NodeId> {
     let mut known: BTreeSet<NodeId> = state.waits.values().map(crate::wait::Wait::task).collect();
-    for (_, node) in state.nodes.iter().filter(|(_, node)| node.is_task()) {
-        let Some(above) = node.parent else { continue };
-        let waits_for_it = match &state.nodes[above].kind {
-            Kind::Nursery(ready) => ready.waits_for_children.get(),
-            Kind::Scope | Kind::Task(_) => true, // in `start`
+    for (id, node) in &state.nodes {
+        let waiter = match &node.kind {
+            // Its owner; the children may be elsewhere still, while `start` waits for them.
+            Kind::Nursery(ready) => Some(id).filter(|_| ready.waits_for_children.get()),
+            Kind::Task(_) => node.parent.filter(|&above| match state.nodes[above].kind {
+                Kind::Nursery(_) => false,
+                Kind::Scope | Kind::Task(_) => true, // the caller of `start`
+            }),
+            Kind::Scope => None,
         };
-        if waits_for_it {
-            known.extend(state.task_of(above));
-        }
+        known.extend(waiter.and_then(|waiter| state.task_of(waiter)));
     }
     known
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use crate::checkpoint::{RaiseIfCancelled, cancelled, raise_if_cancelled, yield_now};
-use crate::deadlines::Timer;
+use crate::deadlines::Limit;
 use crate::error::{Cancelled, TaskError, TooSlow};
 use crate::run::context;
 use crate::scope::frame::{Frame, scope_node};
@@ -64,7 +64,7 @@ pub fn move_on_after<T, E: TaskError, F>(limit: Duration, body: F) -> MoveOn<F>
 where
     F: Future<Output = Result<T, E>>,
 {
-    MoveOn::new(Timer::After(limit), body)
+    MoveOn::new(Limit::Timeout(limit), body)
 }
 
 /// Runs `body` until `deadline`, on the run's clock. See [`move_on_after`].
@@ -85,7 +85,7 @@ pub fn move_on_at<T, E: TaskError, F>(deadline: Instant, body: F) -> MoveOn<F>
 where
     F: Future<Output = Result<T, E>>,
 {
-    MoveOn::new(Timer::At { at: deadline, seq: 0 }, body)
+    MoveOn::new(Limit::At(deadline), body)
 }
 
 pin_project! {
@@ -96,7 +96,7 @@ pin_project! {
         #[pin]
         body: Option<F>,
         frame: Frame,
-        timer: Timer,
+        limit: Limit,
         shield: bool,
         place: &'static Location<'static>,
     }
@@ -104,11 +104,11 @@ pin_project! {
 
 impl<F> MoveOn<F> {
     #[track_caller]
-    fn new(timer: Timer, body: F) -> Self {
+    fn new(limit: Limit, body: F) -> Self {
         MoveOn {
             body: Some(body),
             frame: Frame::default(),
-            timer,
+            limit,
             shield: false,
             place: Location::caller(),
         }
@@ -121,19 +121,28 @@ impl<F> MoveOn<F> {
     }
 }
 
-/// Enters a scope with a timer, which may be over already.
-fn enter(frame: &mut Frame, timer: Timer, shield: bool, place: &'static Location<'static>) {
-    let is_over = match timer {
-        Timer::After(limit) => limit.is_zero(),
-        Timer::At { at, .. } => at <= now(),
-        Timer::Never => false,
-    };
-    let mut node = scope_node(place, timer, shield);
-    if is_over {
+impl Limit {
+    /// Is the time up before it begins?
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Limit::Timeout(limit) => limit.is_zero(),
+            Limit::At(at) => at <= now(),
+            Limit::Never => false,
+        }
+    }
+}
+
+/// Enters a scope with a time limit, which may be over already.
+fn enter(frame: &mut Frame, limit: Limit, shield: bool, place: &'static Location<'static>) {
+    if matches!(limit, Limit::At(_)) {
+        context::current_run_at("a time limit", place); // panics, with advice
+    }
+    let mut node = scope_node(place, shield);
+    if limit.is_over() {
         node.called = true;
         node.reason = Some(Arc::new(CancelSource::Deadline.into()));
     }
-    frame.enter("a time limit", node);
+    frame.enter("a time limit", node, limit);
 }
 
 impl<F, T, E: TaskError> Future for MoveOn<F>
@@ -145,7 +154,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if this.frame.entry().is_none() {
-            enter(this.frame, *this.timer, *this.shield, this.place);
+            enter(this.frame, *this.limit, *this.shield, this.place);
         }
         let body = this.body.as_mut().as_pin_mut().expect("polled after it was ready");
         let result = ready!(this.frame.inside(|| body.poll(cx)));
@@ -157,7 +166,7 @@ where
 
 impl<F> fmt::Debug for MoveOn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MoveOn").field("timer", &self.timer).finish_non_exhaustive()
+        f.debug_struct("MoveOn").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
@@ -313,7 +322,7 @@ impl<F: Future> Future for Shield<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
         if this.frame.entry().is_none() {
-            this.frame.enter("a shield", scope_node(this.place, Timer::Never, true));
+            this.frame.enter("a shield", scope_node(this.place, true), Limit::Never);
         }
         let body = this.body.as_mut().as_pin_mut().expect("polled after it was ready");
         let value = ready!(this.frame.inside(|| body.poll(cx)));
@@ -329,7 +338,7 @@ impl<F> fmt::Debug for Shield<F> {
     }
 }
 
-/// Waits for `duration`, on the run's clock. Zero is a [`checkpoint`](crate::checkpoint).
+/// Waits for `duration`, on the run's clock. Zero is a [`checkpoint`](crate::checkpoint()).
 ///
 /// Of a sleep that ends at the instant of a deadline around it, the deadline wins.
 ///
@@ -358,10 +367,10 @@ impl<F> fmt::Debug for Shield<F> {
 /// ```
 #[track_caller]
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep::new("a sleep", Timer::After(duration))
+    Sleep::new("a sleep", Limit::Timeout(duration))
 }
 
-/// Waits until `deadline`, on the run's clock. One that has passed is a [`checkpoint`](crate::checkpoint).
+/// Waits until `deadline`, on the run's clock. One that has passed is a [`checkpoint`](crate::checkpoint()).
 ///
 /// # Cancellation
 ///
@@ -376,7 +385,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// Outside a run.
 #[track_caller]
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep::new("a sleep", Timer::At { at: deadline, seq: 0 })
+    Sleep::new("a sleep", Limit::At(deadline))
 }
 
 /// Waits until it is cancelled.
@@ -394,13 +403,13 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// Outside a run.
 #[track_caller]
 pub fn sleep_forever() -> Forever {
-    Forever { sleep: Sleep::new("its cancellation (`sleep_forever`)", Timer::Never) }
+    Forever { sleep: Sleep::new("its cancellation (`sleep_forever`)", Limit::Never) }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
 #[must_use = "a sleep does nothing unless it is awaited"]
 pub struct Sleep {
-    timer: Timer,
+    limit: Limit,
     check: RaiseIfCancelled,
     yielded: bool,
     slot: Slot,
@@ -409,22 +418,13 @@ pub struct Sleep {
 
 impl Sleep {
     #[track_caller]
-    fn new(what: &'static str, timer: Timer) -> Self {
+    fn new(what: &'static str, limit: Limit) -> Self {
         Sleep {
-            timer,
+            limit,
             check: raise_if_cancelled(),
             yielded: false,
             slot: Slot::default(),
             label: Label { what, place: Location::caller() },
-        }
-    }
-
-    /// Nothing to wait for: the rest of a checkpoint.
-    fn is_over(&self) -> bool {
-        match self.timer {
-            Timer::Never => false,
-            Timer::After(duration) => duration.is_zero(),
-            Timer::At { at, .. } => at <= now(),
         }
     }
 }
@@ -439,17 +439,18 @@ impl Future for Sleep {
         }
         if !this.slot.is_registered() {
             if context::current_task().is_none() {
-                context::position(); // panics, with advice
+                // Panics, with advice.
+                context::position_at(this.label.what, this.label.place);
             }
             ready!(this.check.poll_check(cx))?;
-            if this.is_over() {
+            if this.limit.is_over() {
                 if context::spend_budget() {
                     return Poll::Ready(Ok(()));
                 }
                 this.yielded = true;
                 return yield_now(cx);
             }
-            let params = Params { label: this.label, timer: this.timer, lot: None, outside: false };
+            let params = Params { label: this.label, limit: this.limit, lot: None, outside: false };
             this.slot.register(cx, params);
             return Poll::Pending;
         }
@@ -469,7 +470,7 @@ fn raise() -> Result<(), Cancelled> {
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep").field("timer", &self.timer).finish_non_exhaustive()
+        f.debug_struct("Sleep").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 

@@ -27,14 +27,16 @@
 
 pub(crate) mod dump;
 
+use std::collections::BTreeMap;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use slotmap::{SlotMap, new_key_type};
 
-use crate::deadlines::{Deadlines, Target, Timer};
+use crate::deadlines::{Deadlines, Limit, Target, Timer};
 use crate::local::Locals;
 use crate::nursery::erase::Kill;
 use crate::nursery::ready::Ready;
@@ -95,8 +97,6 @@ pub(crate) struct TaskNode {
 pub(crate) struct Extra {
     pub(crate) name: Option<Box<str>>,
     pub(crate) locals: Option<Rc<Locals>>,
-    /// The parking lots that break when this task ends.
-    pub(crate) breaks: Vec<Rc<LotCore>>,
 }
 
 /// The mutable heart of a run. Borrowed for moments only, never across foreign code.
@@ -107,8 +107,13 @@ pub(crate) struct State {
     /// The number of waits on something outside the run.
     pub(crate) outside: usize,
     pub(crate) tasks: usize,
+    /// The parking lots that break when a task ends. Not in its node, which a task that is dropped loses before its
+    /// destructors run: they may still take a lot out.
+    pub(crate) breakers: BTreeMap<NodeId, Vec<Rc<LotCore>>>,
+    /// Since the whole tree was last checked.
+    /// Changes since the whole tree was last validated.
     #[cfg(debug_assertions)]
-    changes: usize,
+    unchecked: usize,
 }
 
 /// What is to be done once the state is no longer borrowed.
@@ -117,6 +122,8 @@ pub(crate) struct Effects {
     pub(crate) wake: Vec<Waker>,
     /// Some node became, or ceased to be, effectively cancelled.
     pub(crate) flipped: bool,
+    /// The time, if some deadline may have passed and not been noticed: a walk notices it.
+    pub(crate) overdue: Option<Instant>,
 }
 
 impl Node {
@@ -171,15 +178,17 @@ impl TaskNode {
 }
 
 impl State {
-    pub(crate) fn new() -> Self {
+    /// An empty tree, whose timers count from `epoch`.
+    pub(crate) fn new(epoch: Instant) -> Self {
         State {
             nodes: SlotMap::with_key(),
             waits: SlotMap::with_key(),
-            deadlines: Deadlines::default(),
+            deadlines: Deadlines::new(epoch),
             outside: 0,
             tasks: 0,
+            breakers: BTreeMap::new(),
             #[cfg(debug_assertions)]
-            changes: 0,
+            unchecked: 0,
         }
     }
 
@@ -193,12 +202,8 @@ impl State {
         }
         node.effective |= node.called;
         self.tasks += usize::from(node.is_task());
-        let timer = node.timer;
         let id = self.nodes.insert(node);
         self.link(id, parent);
-        if timer != Timer::Never && !self.nodes[id].called {
-            self.nodes[id].timer = self.deadlines.set(Target::Scope(id), timer);
-        }
         self.validate(id);
         id
     }
@@ -212,11 +217,18 @@ impl State {
         self.unlink(id);
         let node = self.nodes.remove(id)?;
         let mut orphan = node.first_child;
+        let mut stale = Vec::new();
         while let Some(child) = orphan {
             let links = &mut self.nodes[child];
             orphan = links.next.take();
             links.prev = None;
             links.parent = None;
+            if links.effective && !links.called {
+                stale.push(child);
+            }
+        }
+        for child in stale {
+            self.walk(child, &mut Effects::default()); // ceasing to be cancelled wakes nobody
         }
         self.tasks -= usize::from(node.is_task());
         self.forget_timer(node.timer);
@@ -252,20 +264,41 @@ impl State {
 
     pub(crate) fn set_shield(&mut self, id: NodeId, on: bool, fx: &mut Effects) {
         if let Some(node) = self.nodes.get_mut(id)
-            && node.shield != on
+            && (node.shield != on || fx.overdue.is_some())
         {
             node.shield = on;
             self.recalculate(id, fx);
         }
     }
 
-    pub(crate) fn set_timer(&mut self, id: NodeId, timer: Timer) {
+    /// Gives a node another time limit. A relative one counts from the next reading of the clock.
+    pub(crate) fn set_limit(&mut self, id: NodeId, limit: Limit) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         let old = std::mem::take(&mut node.timer);
         let called = node.called;
         self.forget_timer(old);
         if !called {
-            self.nodes[id].timer = self.deadlines.set(Target::Scope(id), timer);
+            self.nodes[id].timer = self.deadlines.set(Target::Scope(id), limit);
+            self.sweep_fresh();
+        }
+    }
+
+    pub(crate) fn sweep_fresh(&mut self) {
+        let State { nodes, waits, deadlines, .. } = self;
+        deadlines.sweep_fresh(|target| {
+            let timer = match target {
+                Target::Scope(id) => nodes.get(id).map(|node| node.timer),
+                Target::Sleeper(id) => waits.get(id).map(|wait| wait.timer),
+            };
+            matches!(timer, Some(Timer::After(_)))
+        });
+    }
+
+    /// The deadline of a node, if it has one that counts already.
+    pub(crate) fn deadline(&self, node: &Node) -> Option<Instant> {
+        match node.timer {
+            Timer::At { at, .. } => self.deadlines.instant(at),
+            Timer::Never | Timer::After(_) => None,
         }
     }
 
@@ -330,6 +363,11 @@ impl State {
 
     /// Restores invariant 1 at and below `start`, and delivers to the nodes that became cancelled.
     fn recalculate(&mut self, start: NodeId, fx: &mut Effects) {
+        self.walk(start, fx);
+        self.validate(start);
+    }
+
+    fn walk(&mut self, start: NodeId, fx: &mut Effects) {
         let mut at = start;
         loop {
             let descend = self.flip(at, fx).then(|| self.nodes[at].first_child).flatten();
@@ -341,11 +379,13 @@ impl State {
                 },
             };
         }
-        self.validate(start);
     }
 
     /// Recomputes one node. Returns whether it changed.
     fn flip(&mut self, id: NodeId, fx: &mut Effects) -> bool {
+        if let Some(now) = fx.overdue {
+            self.notice_deadline(id, now);
+        }
         let node = &self.nodes[id];
         let above = node.parent.filter(|_| !node.shield).and_then(|p| self.nodes.get(p));
         let inherited = above.is_some_and(Node::effective);
@@ -365,6 +405,16 @@ impl State {
             self.deliver(id, fx);
         }
         true
+    }
+
+    fn notice_deadline(&mut self, id: NodeId, now: Instant) {
+        let node = &mut self.nodes[id];
+        if matches!(node.timer, Timer::At { at, .. } if self.deadlines.is_due(at, now)) {
+            node.called = true;
+            node.reason.get_or_insert_with(|| Arc::new(CancelSource::Deadline.into()));
+            let timer = std::mem::take(&mut node.timer);
+            self.forget_timer(timer);
+        }
     }
 
     /// The node after `at` in a walk below `start` that does not descend from `at`.
@@ -408,8 +458,9 @@ impl State {
     /// Checks the invariants around `changed`; the whole tree while it is small, and every so often when it is not.
     #[cfg(debug_assertions)]
     fn validate(&mut self, changed: NodeId) {
-        self.changes += 1;
-        if self.nodes.len() <= 64 || self.changes.is_multiple_of(self.nodes.len()) {
+        self.unchecked += 1;
+        if self.nodes.len() <= 16 || self.unchecked >= self.nodes.len() {
+            self.unchecked = 0;
             self.nodes.keys().for_each(|id| self.validate_node(id));
         } else if self.nodes.contains_key(changed) {
             self.validate_node(changed);
@@ -451,7 +502,7 @@ pub(crate) fn is_live(
     nodes: &SlotMap<NodeId, Node>,
     waits: &SlotMap<WaitId, Wait>,
     target: Target,
-    seq: u64,
+    seq: u32,
 ) -> bool {
     let timer = match target {
         Target::Scope(id) => nodes.get(id).map(|node| node.timer),
@@ -475,7 +526,7 @@ mod tests {
     /// Deep is fine: cancelling and taking down a chain of 100,000 nodes is iterative and linear.
     #[test]
     fn a_chain_of_100_000_nodes_is_cancelled_and_removed_without_recursion() {
-        let mut state = State::new();
+        let mut state = State::new(crate::clock::real_now());
         let mut chain = vec![state.insert(None, scope())];
         for _ in 1..100_000 {
             let parent = chain.last().copied();
@@ -506,7 +557,7 @@ mod tests {
                 rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 usize::try_from(rng >> 33).unwrap() % n
             };
-            let mut state = State::new();
+            let mut state = State::new(crate::clock::real_now());
             let mut ids = vec![state.insert(None, scope())];
             for _ in 0..60 {
                 let mut fx = Effects::default();

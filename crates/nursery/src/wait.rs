@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 use slotmap::new_key_type;
 
-use crate::deadlines::{Target, Timer};
+use crate::deadlines::{Limit, Target, Timer};
 use crate::error::Cancelled;
 use crate::park::LotCore;
 use crate::run::Run;
@@ -100,9 +100,8 @@ impl State {
         true
     }
 
-    fn insert_wait(&mut self, mut wait: Wait) -> WaitId {
+    fn insert_wait(&mut self, mut wait: Wait, limit: Limit) -> WaitId {
         let node = wait.node;
-        let timer = wait.timer;
         let head = self.nodes.get(node).and_then(|n| n.first_wait);
         wait.next_on_node = head;
         self.outside += usize::from(wait.outside);
@@ -113,8 +112,9 @@ impl State {
         if let Some(node) = self.nodes.get_mut(node) {
             node.first_wait = Some(id);
         }
-        if timer != Timer::Never {
-            self.waits[id].timer = self.deadlines.set(Target::Sleeper(id), timer);
+        if limit != Limit::Never {
+            self.waits[id].timer = self.deadlines.set(Target::Sleeper(id), limit);
+            self.sweep_fresh();
         }
         id
     }
@@ -178,7 +178,7 @@ pub(crate) struct Slot {
 #[derive(Clone, Copy)]
 pub(crate) struct Params<'a> {
     pub(crate) label: Label,
-    pub(crate) timer: Timer,
+    pub(crate) limit: Limit,
     pub(crate) lot: Option<&'a Rc<LotCore>>,
     pub(crate) outside: bool,
 }
@@ -192,35 +192,43 @@ impl Slot {
         self.entry.as_ref().map(|(_, id)| *id)
     }
 
+    pub(crate) fn run(&self) -> Option<&Rc<Run>> {
+        self.entry.as_ref().map(|(run, _)| run)
+    }
+
     /// Registers the wait with the current task. The current node must not be cancelled.
     pub(crate) fn register(&mut self, cx: &Context<'_>, params: Params<'_>) {
         debug_assert!(self.entry.is_none());
-        let run = context::current_run(params.label.what);
-        let (node, task) = context::position();
+        let run = context::current_run_at(params.label.what, params.label.place);
+        let (node, task) = context::position_at(params.label.what, params.label.place);
         context::count_schedule_point();
         // The task's own waker need not be kept: the task's node has it.
         let waker = (!context::is_task_waker(cx.waker())).then(|| cx.waker().clone());
         let id = {
             let mut state = run.state.borrow_mut();
-            let id = state.insert_wait(Wait {
-                state: WaitState::Waiting,
-                outside: params.outside,
-                node,
-                task,
-                prev_on_node: None,
-                next_on_node: None,
-                lot: None,
-                prev_in_lot: None,
-                next_in_lot: None,
-                timer: params.timer,
-                waker,
-                label: params.label,
-            });
+            let id = state.insert_wait(
+                Wait {
+                    state: WaitState::Waiting,
+                    outside: params.outside,
+                    node,
+                    task,
+                    prev_on_node: None,
+                    next_on_node: None,
+                    lot: None,
+                    prev_in_lot: None,
+                    next_in_lot: None,
+                    timer: Timer::Never,
+                    waker,
+                    label: params.label,
+                },
+                params.limit,
+            );
             if let Some(lot) = params.lot {
                 state.enter_lot(id, lot);
             }
             id
         };
+        run.limit_was_set();
         self.entry = Some((run, id));
     }
 
@@ -228,7 +236,7 @@ impl Slot {
     /// and node it belongs to may have changed since the last poll.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<WaitState> {
         let (run, id) = self.entry.as_ref().expect("polled before it was registered");
-        let (node, task) = context::position();
+        let (node, task) = context::position("something that waits");
         let own_waker = context::is_task_waker(cx.waker());
         {
             let state = run.state.borrow();

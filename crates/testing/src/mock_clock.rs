@@ -14,8 +14,9 @@ use nursery::{Clock, Idle, OnIdle};
 /// real time, it jumps to the next deadline. All of it can be changed at any time; clones are handles of one clock.
 ///
 /// Two refinements of what trio's clock does: while something *outside* the run is waited for (a socket, a thread, a
-/// foreign future), an autojump leaves it the [grace](Self::set_grace) to happen first; and a run in which nothing can
-/// ever happen again ends at once, with a panic that shows the tree of its tasks, instead of hanging.
+/// foreign future), an autojump leaves it the [grace](Self::set_grace) to happen first, and while threads *work* for the
+/// run (`nursery_io::thread`, [`lowlevel::busy`](nursery::lowlevel::busy)) it does not jump at all; and a run in which
+/// nothing can ever happen again ends at once, with a panic that shows the tree of its tasks, instead of hanging.
 ///
 /// # Examples
 ///
@@ -163,6 +164,9 @@ impl Clock for MockClock {
         let next = idle.next_deadline();
         let runs = self.0.rate.get() > 0.0 && next.is_some();
         let threshold = self.0.threshold.get();
+        if idle.busy() > 0 {
+            return OnIdle::Wait(self.real_time_until(next).filter(|_| runs));
+        }
         if idle.outside() == 0 && !runs && (next.is_none() || threshold.is_none()) {
             return OnIdle::Deadlock;
         }

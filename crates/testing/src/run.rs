@@ -58,6 +58,10 @@ pub struct Test {
 
 impl Test {
     /// Makes a test with the defaults of [`run()`].
+    ///
+    /// # Panics
+    ///
+    /// If the environment variable `SEED` is set to something that is no number.
     pub fn new() -> Self {
         let seed = std::env::var("SEED").ok().map(|text| match text.parse() {
             Ok(seed) => seed,

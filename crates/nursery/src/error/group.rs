@@ -14,9 +14,9 @@ use crate::error::TaskError;
 /// Its `Display` is a tree:
 ///
 /// ```text
-/// 2 errors in a nursery
+/// 2 errors
 /// ├─ connection refused
-/// └─ 1 error in a nursery
+/// └─ 1 error
 ///    └─ disk full
 /// ```
 ///
@@ -168,7 +168,7 @@ impl<E: fmt::Debug> fmt::Debug for ErrorGroup<E> {
 impl<E: fmt::Display> fmt::Display for ErrorGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.errors.len() == 1 { "" } else { "s" };
-        write!(f, "{} error{plural} in a nursery", self.errors.len())?;
+        write!(f, "{} error{plural}", self.errors.len())?;
         let last = self.errors.len() - 1;
         for (i, error) in self.errors.iter().enumerate() {
             // `{:#}` makes anyhow print the causes too.

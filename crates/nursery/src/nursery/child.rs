@@ -5,13 +5,14 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::checkpoint::{Cancellable, cancellable};
 use crate::error::Cancelled;
 use crate::nursery::erase::Task;
-use crate::run::context;
+use crate::run::Run;
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
 use crate::tree::NodeId;
@@ -50,7 +51,7 @@ pub struct Child<'scope, T> {
     /// `None` once the value has been taken, or if the child was never started.
     task: Option<Task<Option<T>>>,
     wait: Option<Cancellable<Join<T>>>,
-    node: Option<NodeId>,
+    node: Option<(Rc<Run>, NodeId)>,
     place: &'static Location<'static>,
     scope: PhantomData<&'scope ()>,
 }
@@ -60,10 +61,12 @@ impl<T> Unpin for Child<'_, T> {}
 impl<T> Child<'_, T> {
     pub(crate) fn new(
         task: Task<Option<T>>,
+        run: &Rc<Run>,
         node: NodeId,
         place: &'static Location<'static>,
     ) -> Self {
-        Child { task: Some(task), wait: None, node: Some(node), place, scope: PhantomData }
+        let node = Some((run.clone(), node));
+        Child { task: Some(task), wait: None, node, place, scope: PhantomData }
     }
 
     /// The handle of a child that was dropped before it was started.
@@ -80,10 +83,11 @@ impl<T> Child<'_, T> {
 
     /// Names the child.
     pub fn set_name(&self, name: impl Into<Box<str>>) {
-        if let Some((run, node)) = context::try_current_run().zip(self.node)
-            && let Some(node) = run.state.borrow_mut().nodes.get_mut(node)
+        let name = name.into(); // foreign: outside the borrow
+        if let Some((run, node)) = &self.node
+            && let Some(node) = run.state.borrow_mut().nodes.get_mut(*node)
         {
-            node.extra().name = Some(name.into());
+            node.extra().name = Some(name);
         }
     }
 
@@ -100,8 +104,8 @@ impl<T> Child<'_, T> {
 
     /// The same, with a reason.
     pub fn cancel_because(&self, reason: impl Into<CancelReason>) {
-        if let Some((run, node)) = context::try_current_run().zip(self.node) {
-            run.cancel(node, reason.into());
+        if let Some((run, node)) = &self.node {
+            run.cancel(*node, reason.into());
         }
     }
 
@@ -129,7 +133,7 @@ impl<T> Child<'_, T> {
     /// Returns the identity of the child's task; `None` if it was started when its nursery was being dropped.
     #[must_use]
     pub fn id(&self) -> Option<TaskId> {
-        Some(context::try_current_run()?.task_id(self.node?))
+        self.node.as_ref().map(|(run, node)| run.task_id(*node))
     }
 }
 
@@ -146,7 +150,11 @@ impl<T> Future for Child<'_, T> {
             this.wait = Some(wait);
         }
         let wait = this.wait.as_mut().expect("made just now");
-        let value = ready!(Pin::new(wait).poll(cx));
+        let value = ready!(Pin::new(&mut *wait).poll_keeping(cx));
+        if value.is_err() {
+            // The child goes on, and can be awaited again.
+            this.task = wait.take_foreign().and_then(|mut join| join.task.take());
+        }
         this.wait = None;
         Poll::Ready(match value {
             Ok(Some(value)) => Ok(value),

@@ -90,7 +90,19 @@ impl Meta {
     }
 }
 
-/// Makes a task of `future`; `done` is called with its result, on the home thread, inside its last step.
+/// What is to be done when a task ends.
+pub(crate) trait Finish<R> {
+    /// What the task's handle gets.
+    type Value;
+
+    /// The run that the task is in.
+    fn run(&self) -> &Rc<Run>;
+
+    /// Called with the result, on the home thread, inside the task's last step.
+    fn finish(self, task: NodeId, result: thread::Result<R>) -> Option<Self::Value>;
+}
+
+/// Makes a task of `future`.
 ///
 /// # Safety
 ///
@@ -99,12 +111,13 @@ impl Meta {
 ///   is itself forgotten with the borrow `'a` in it;
 /// - it runs the `Runnable`, and any other that `schedule` gives it, only on the present thread, or
 ///   `dispose`s of it.
-unsafe fn spawn<'a, F, D, T>(run: &Run, node: NodeId, future: F, done: D) -> Task<Option<T>>
+unsafe fn spawn<'a, F, D>(node: NodeId, future: F, done: D) -> Task<Option<D::Value>>
 where
     F: Future + 'a,
-    D: FnOnce(thread::Result<F::Output>) -> Option<T> + 'a,
-    T: 'a,
+    D: Finish<F::Output> + 'a,
+    D::Value: 'a,
 {
+    let run = done.run().clone();
     let meta = Meta { inbox: run.inbox, node, generation: run.generation, flags: AtomicU8::new(0) };
     let make = |meta: &Meta| ChildCell {
         meta: std::ptr::from_ref(meta),
@@ -123,50 +136,49 @@ where
 }
 
 /// Spawns a child that may borrow what outlives the nursery.
-pub(crate) fn spawn_scoped<'scope, 'env, E, F, D, T>(
-    nursery: &'scope Nursery<'scope, 'env, E>,
+pub(crate) fn spawn_scoped<'scope, 'env, E, F, D>(
+    _nursery: &'scope Nursery<'scope, 'env, E>,
     node: NodeId,
     future: F,
     done: D,
-) -> Task<Option<T>>
+) -> Task<Option<D::Value>>
 where
     F: Future + 'scope,
-    D: FnOnce(thread::Result<F::Output>) -> Option<T> + 'scope,
-    T: 'scope,
+    D: Finish<F::Output> + 'scope,
+    D::Value: 'scope,
 {
     // SAFETY: `'scope` is a borrow of the nursery itself, a local of the future that drives it. That future's
     // `Owner` ends all children before the nursery, and so `'scope`, can end, and only it runs them.
-    unsafe { spawn(nursery.run(), node, future, done) }
+    unsafe { spawn(node, future, done) }
 }
 
 /// Spawns a task that borrows nothing.
-pub(crate) fn spawn_static<F, D, T>(run: &Run, node: NodeId, future: F, done: D) -> Task<Option<T>>
+pub(crate) fn spawn_static<F, D>(node: NodeId, future: F, done: D) -> Task<Option<D::Value>>
 where
     F: Future + 'static,
-    D: FnOnce(thread::Result<F::Output>) -> Option<T> + 'static,
-    T: 'static,
+    D: Finish<F::Output> + 'static,
+    D::Value: 'static,
 {
     // SAFETY: nothing is borrowed, so no borrow can end too early; the lists of a run are run by that run,
     // on its thread, only.
-    unsafe { spawn(run, node, future, done) }
+    unsafe { spawn(node, future, done) }
 }
 
 /// Spawns the main task of a run.
-pub(crate) fn spawn_main<'a, F, D, T>(
+pub(crate) fn spawn_main<'a, F, D>(
     _owner: PhantomData<&'a mut &'a ()>,
-    run: &Run,
     node: NodeId,
     future: F,
     done: D,
-) -> Task<Option<T>>
+) -> Task<Option<D::Value>>
 where
     F: Future + 'a,
-    D: FnOnce(thread::Result<F::Output>) -> Option<T> + 'a,
-    T: 'a,
+    D: Finish<F::Output> + 'a,
+    D::Value: 'a,
 {
     // SAFETY: the caller is `Guest<'a>`, which holds this `PhantomData`, has a destructor that ends all tasks,
     // and is the only one to run them.
-    unsafe { spawn(run, node, future, done) }
+    unsafe { spawn(node, future, done) }
 }
 
 /// Ends a suspended or queued task: drops its future where it is, on this thread.
@@ -197,9 +209,10 @@ pub(crate) fn end_task(run: &Run, id: NodeId, queued: Option<Runnable>) -> bool 
 fn schedule(runnable: Runnable) {
     let meta = runnable.metadata();
     let (inbox, generation) = (meta.inbox, meta.generation);
-    let home = context::try_current_run().filter(|run| std::ptr::eq(run.inbox, inbox));
-    match home {
-        Some(run) if run.generation == generation => run.schedule(runnable),
+    match context::try_current_run() {
+        Some(run) if std::ptr::eq(run.inbox, inbox) && run.generation == generation => {
+            run.schedule(runnable);
+        }
         _ => inbox.push_woken(generation, runnable),
     }
 }
@@ -244,6 +257,17 @@ impl<F, D> ChildCell<F, D> {
         }))
     }
 
+    /// The run, for the length of a step: `done` stays where it is until the end.
+    fn run<R>(&self) -> &Rc<Run>
+    where
+        D: Finish<R>,
+    {
+        let done = self.done.get();
+        // SAFETY: rule 5: nobody borrows `done` mutably before `take_done`, and the borrow ends before that.
+        let done = unsafe { &*done };
+        done.run()
+    }
+
     /// Moves `done` out. The caller has cleared `live`, so that it happens once.
     fn take_done(&self) -> D {
         let done = self.done.get();
@@ -266,20 +290,20 @@ impl<F, D> ChildCell<F, D> {
     }
 
     /// Drops the future promptly, and reports its result.
-    fn finish<T>(&self, mut result: thread::Result<F::Output>) -> Option<T>
+    fn finish<R>(&self, mut result: thread::Result<R>) -> Option<D::Value>
     where
-        F: Future,
-        D: FnOnce(thread::Result<F::Output>) -> Option<T>,
+        D: Finish<R>,
     {
         self.live.set(false);
         if let Err(panic) = self.drop_future()
             && result.is_ok()
         {
-            result = Err(panic);
+            // The value, which nobody will get, may panic in its turn.
+            drop_quietly(std::mem::replace(&mut result, Err(panic)));
         }
         let done = self.take_done();
         self.meta().mark_empty();
-        let value = done(result);
+        let value = done.finish(self.meta().node, result);
         if self.meta().has(UNWATCHED) {
             drop_quietly(value);
             return None;
@@ -288,16 +312,20 @@ impl<F, D> ChildCell<F, D> {
     }
 }
 
-impl<F, D, T> Future for ChildCell<F, D>
+impl<F, D> Future for ChildCell<F, D>
 where
     F: Future,
-    D: FnOnce(thread::Result<F::Output>) -> Option<T>,
+    D: Finish<F::Output>,
 {
-    type Output = Option<T>;
+    type Output = Option<D::Value>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_ref().get_ref();
-        let step = Step::begin(this, cx);
+        let id = this.meta().node;
+        let run = this.run();
+        let cancelled = run.begin_step(id, || Kill::new(this));
+        let _task = context::enter_task(id, cancelled, run.budget, cx.waker(), &this.points);
+        run.instrument(|i| i.before_task_step(run.task_id(id)));
         let result = catch_unwind(AssertUnwindSafe(|| {
             let future = this.future.get();
             // SAFETY: rule 5: this poll is the only one, and nothing empties a running cell.
@@ -306,14 +334,19 @@ where
             let future = unsafe { Pin::new_unchecked(&mut **future) };
             future.poll(cx)
         }));
-        match result {
+        let result = match result {
             Ok(Poll::Pending) => {
-                step.suspend(cx);
-                Poll::Pending
+                run.suspend(id, cx);
+                run.instrument(|i| i.after_task_step(run.task_id(id)));
+                return Poll::Pending;
             }
-            Ok(Poll::Ready(value)) => Poll::Ready(this.finish(Ok(value))),
-            Err(panic) => Poll::Ready(this.finish(Err(panic))),
-        }
+            Ok(Poll::Ready(value)) => Ok(value),
+            Err(panic) => Err(panic),
+        };
+        let run = run.clone();
+        let value = this.finish(result);
+        run.instrument(|i| i.after_task_step(run.task_id(id)));
+        Poll::Ready(value)
     }
 }
 
@@ -360,55 +393,37 @@ impl Kill {
     }
 }
 
-/// One step of a task: it is current from `begin` until this is dropped.
-struct Step<'a> {
-    run: Rc<Run>,
-    node: NodeId,
-    _guard: context::TaskGuard<'a>,
-}
-
-impl<'a> Step<'a> {
-    fn begin<F, D>(cell: &'a ChildCell<F, D>, cx: &Context<'_>) -> Self {
-        let run = context::current_run("a task");
-        let id = cell.meta().node;
-        let cancelled = match run.state.borrow_mut().nodes.get_mut(id) {
+impl Run {
+    /// A step of a task begins. Returns whether the task is cancelled.
+    fn begin_step(&self, id: NodeId, kill: impl FnOnce() -> Kill) -> bool {
+        self.count_step();
+        match self.state.borrow_mut().nodes.get_mut(id) {
             Some(node) => {
                 if let Kind::Task(task) = &mut node.kind {
                     task.notified = false;
                     task.running = true;
-                    task.kill.get_or_insert_with(|| Kill::new(cell));
+                    if task.kill.is_none() {
+                        task.kill = Some(kill());
+                    }
                 }
                 node.effective()
             }
             None => false,
-        };
-        let guard = context::enter_task(id, cancelled, run.budget, cx.waker(), &cell.points);
-        run.count_step();
-        run.instrument(|i| i.before_task_step(run.task_id(id)));
-        Step { run, node: id, _guard: guard }
+        }
     }
 
     /// The task waits: its node gets its waker, which also keeps the cell.
-    fn suspend(&self, cx: &Context<'_>) {
-        let mut state = self.run.state.borrow_mut();
-        let Some(Node { kind: Kind::Task(task), .. }) = state.nodes.get_mut(self.node) else {
-            return;
-        };
+    fn suspend(&self, id: NodeId, cx: &Context<'_>) {
+        let mut state = self.state.borrow_mut();
+        let Some(Node { kind: Kind::Task(task), .. }) = state.nodes.get_mut(id) else { return };
+        task.running = false;
         if task.waker.is_none() {
             task.waker = Some(cx.waker().clone());
         }
-        task.running = false;
-        let notified = task.notified;
-        drop(state);
-        if notified {
+        if task.notified {
+            drop(state);
             cx.waker().wake_by_ref();
         }
-    }
-}
-
-impl Drop for Step<'_> {
-    fn drop(&mut self) {
-        self.run.instrument(|i| i.after_task_step(self.run.task_id(self.node)));
     }
 }
 

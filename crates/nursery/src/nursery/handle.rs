@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::error::TaskError;
 use crate::nursery::child::Child;
-use crate::nursery::{Core, erase};
+use crate::nursery::{ChildEnd, Core, erase};
 use crate::scope::CancelScope;
 
 /// A handle of an open nursery, from [`Nursery::handle`](crate::Nursery::handle).
@@ -34,7 +34,7 @@ use crate::scope::CancelScope;
 /// # }).unwrap();
 /// ```
 pub struct NurseryHandle<E> {
-    core: Rc<Core<E>>,
+    pub(crate) core: Rc<Core<E>>,
 }
 
 impl<E: TaskError> NurseryHandle<E> {
@@ -61,9 +61,9 @@ impl<E: TaskError> NurseryHandle<E> {
             return Err(NurseryClosed(child));
         }
         let place = Location::caller();
-        let (node, done) = self.core.admit(place);
-        let task = erase::spawn_static(&self.core.run, node, child, done);
-        Ok(Child::new(task, node, place))
+        let node = self.core.admit(place);
+        let task = erase::spawn_static(node, child, ChildEnd(self.core.clone()));
+        Ok(Child::new(task, &self.core.run, node, place))
     }
 
     /// Returns the nursery's own cancel scope.

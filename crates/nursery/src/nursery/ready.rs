@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::nursery::erase::{self, Runnable};
+use crate::nursery::erase::Runnable;
 use crate::run::{Run, context};
 use crate::tree::{Kind, Node, NodeId};
 
@@ -26,17 +26,20 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    pub(crate) fn push(&self, runnable: Runnable) {
+    /// Puts a task on the list. Returns whom to wake, with nothing borrowed.
+    #[must_use]
+    pub(crate) fn push(&self, runnable: Runnable) -> Option<Waker> {
         self.list.borrow_mut().push_back(runnable);
-        self.wake_owner();
+        self.take_owner()
     }
 
     /// Makes the owner look, unless it is looking.
     pub(crate) fn wake_owner(&self) {
-        if !self.polling.get() {
-            let owner = self.owner.borrow_mut().take();
-            owner.into_iter().for_each(Waker::wake);
-        }
+        self.take_owner().into_iter().for_each(Waker::wake);
+    }
+
+    fn take_owner(&self) -> Option<Waker> {
+        if self.polling.get() { None } else { self.owner.borrow_mut().take() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -45,19 +48,27 @@ impl Ready {
 
     /// Polls the children that are ready now, once each.
     pub(crate) fn run_batch(&self, run: &Run) {
-        let batch = {
-            let mut list = self.list.borrow_mut();
-            if list.len() > 1 {
-                run.order(list.make_contiguous());
-            }
-            list.len()
-        };
+        self.run_first(run, self.order_batch(run));
+    }
+
+    /// Puts the children that are ready now in the order in which they will run, and returns their number.
+    pub(crate) fn order_batch(&self, run: &Run) -> usize {
+        let mut list = self.list.borrow_mut();
+        if list.len() > 1 {
+            run.order(list.make_contiguous());
+        }
+        list.len()
+    }
+
+    /// Polls a batch: those that have become ready since it was ordered wait for the next.
+    pub(crate) fn run_first(&self, run: &Run, batch: usize) {
         for _ in 0..batch {
             let next = self.list.borrow_mut().pop_front();
             match next {
                 Some(runnable) => runnable.run(),
                 None => break,
             };
+            run.notice_overdue();
         }
     }
 
@@ -116,9 +127,16 @@ impl Ready {
         };
         tasks.append(&mut self.starting.take());
         for task in tasks {
-            erase::end_task(run, task, queued.remove(&task));
+            run.drop_task(task, queued.remove(&task));
         }
-        drop(queued); // tasks that ended meanwhile: nothing is left in them
+        for (task, runnable) in queued {
+            // The main task and the system tasks share a list: what is not below `node` has its turn later. Of
+            // others, which ended meanwhile, nothing is left.
+            let is_live = run.state.borrow().task(task).is_some();
+            if is_live {
+                self.list.borrow_mut().push_back(runnable);
+            }
+        }
         let owner = self.owner.take();
         drop(owner);
     }

@@ -16,10 +16,14 @@ use std::fmt;
 use std::future::poll_fn;
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::thread;
 
-use crate::error::TaskError;
+use crate::deadlines::Limit;
+use crate::error::{Cancelled, TaskError};
+use crate::nursery::erase::Finish;
+use crate::nursery::handle::{NurseryClosed, NurseryHandle};
 use crate::nursery::ready::Ready;
 use crate::nursery::{Core, Nursery, erase};
 use crate::run::{Run, context};
@@ -53,6 +57,12 @@ impl<V> Starting<V> {
         self.phase.set(phase);
         let caller = self.caller.take();
         caller.into_iter().for_each(Waker::wake);
+    }
+
+    /// The child has been dropped, and `start` with it, or is about to be.
+    fn is_dropped(&self) -> bool {
+        let state = self.run.state.borrow();
+        self.child.get().is_none_or(|child| state.task(child).is_none())
     }
 
     /// Moves the child, with all that is below it, into the nursery.
@@ -89,7 +99,7 @@ impl<V> TaskStatus<V> {
     /// Not a checkpoint.
     pub fn started(self, value: V) {
         let Some(starting) = self.starting else { return };
-        if starting.phase.get() != Phase::Starting {
+        if starting.phase.get() != Phase::Starting || starting.is_dropped() {
             return;
         }
         starting.value.replace(Some(value));
@@ -125,7 +135,8 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
     ///
     /// # Panics
     ///
-    /// If the child returns `Ok` without having called `started`; with the child's panic.
+    /// If the child returns `Ok` without having called `started`; with the child's panic; in another run than the
+    /// nursery's.
     ///
     /// # Examples
     ///
@@ -159,17 +170,117 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
     {
         let place = Location::caller();
         async move {
+            if self.core.closed.get() {
+                // Only a destructor that polls by hand, of a nursery that is being dropped, can get here.
+                return Err(E::from(Cancelled(Arc::new(CancelSource::Unknown.into()))));
+            }
             let mut pending = Pending::new(&self.core, place);
-            let status = TaskStatus { starting: Some(pending.starting.clone()) };
-            pending.spawn(self, place, async move { child(status).await });
+            let status = pending.status();
+            let node = pending.admit(place);
+            let done = pending.end();
+            let child = async move { child(status).await };
+            erase::spawn_scoped(self, node, child, done).detach();
             pending.wait().await;
             pending.finish()
         }
     }
 }
 
+impl<E: TaskError + 'static> NurseryHandle<E> {
+    /// Starts a child, and waits until it calls [`TaskStatus::started`]; returns the value it gave. See
+    /// [`Nursery::start`](crate::Nursery::start).
+    ///
+    /// # Cancellation
+    ///
+    /// Cancelled, it waits for the child, which is cancelled with it: what comes out is the child's result.
+    /// Dropped before the child has started, it drops the child.
+    ///
+    /// # Errors
+    ///
+    /// [`NurseryClosed`], which gives the function back, if the nursery has ended; inside, the error of a child
+    /// that ends before it has started, bare, not in a group.
+    ///
+    /// # Panics
+    ///
+    /// If the child returns `Ok` without having called `started`; with the child's panic; in another run than the
+    /// nursery's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nursery::{TaskStatus, open_nursery, sleep_forever};
+    ///
+    /// # nursery::run(async {
+    /// open_nursery(async |n| {
+    ///     let handle = n.handle();
+    ///     let listen = async |status: TaskStatus<u16>| {
+    ///         status.started(8080);
+    ///         anyhow::Ok(sleep_forever().await?)
+    ///     };
+    ///     let port = handle.start(listen).await??;
+    ///     assert_eq!(port, 8080);
+    ///     handle.cancel_scope().cancel();
+    ///     anyhow::Ok(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn start<V: 'static, F>(
+        &self,
+        child: F,
+    ) -> impl Future<Output = Result<Result<V, E>, NurseryClosed<F>>> + use<V, F, E>
+    where
+        F: AsyncFnOnce(TaskStatus<V>) -> Result<(), E> + 'static,
+    {
+        let place = Location::caller();
+        let core = self.core.clone();
+        async move {
+            if core.closed.get() {
+                return Err(NurseryClosed(child));
+            }
+            let mut pending = Pending::new(&core, place);
+            let status = pending.status();
+            let node = pending.admit(place);
+            let done = pending.end();
+            let child = async move { child(status).await };
+            erase::spawn_static(node, child, done).detach();
+            pending.wait().await;
+            Ok(pending.finish())
+        }
+    }
+}
+
 /// The result of a child that ended before it had started.
 type Early<E> = Rc<RefCell<Option<thread::Result<Result<(), E>>>>>;
+
+/// What is to be done at the end of a child that was given to `start`.
+struct StartEnd<V, E> {
+    core: Rc<Core<E>>,
+    starting: Rc<Starting<V>>,
+    early: Early<E>,
+}
+
+impl<V, E: TaskError> Finish<Result<(), E>> for StartEnd<V, E> {
+    type Value = ();
+
+    fn run(&self) -> &Rc<Run> {
+        &self.core.run
+    }
+
+    fn finish(self, task: NodeId, result: thread::Result<Result<(), E>>) -> Option<()> {
+        let StartEnd { core, starting, early } = self;
+        if starting.phase.get() == Phase::Moved {
+            return core.child_ended(task, result);
+        }
+        core.run.end_of_task(task);
+        core.ready.remove_starting(task);
+        core.leave();
+        early.replace(Some(result));
+        starting.set_phase(Phase::Ended);
+        None
+    }
+}
 
 /// A `start` that is waiting. Dropped, it drops the child.
 struct Pending<V, E> {
@@ -182,10 +293,17 @@ struct Pending<V, E> {
 
 impl<V, E: TaskError> Pending<V, E> {
     fn new(core: &Rc<Core<E>>, place: &'static Location<'static>) -> Self {
+        assert!(
+            context::is_current(&core.run),
+            "`start` was called in another run than the nursery's\n\
+             \n\
+             The child would be under the scopes of both. Send what it is to do to a task of that run instead, or use \
+             `start_soon`."
+        );
         let mut frame = Frame::default();
-        let mut node = scope_node(place, crate::deadlines::Timer::Never, false);
+        let mut node = scope_node(place, false);
         node.extra().name = Some("start".into());
-        let hidden = frame.enter("`Nursery::start`", node);
+        let hidden = frame.enter("`Nursery::start`", node, Limit::Never);
         // It keeps the nursery open, besides the child: the caller may want to try again.
         core.live.set(core.live.get() + 1);
         let starting = Starting {
@@ -206,33 +324,26 @@ impl<V, E: TaskError> Pending<V, E> {
         }
     }
 
-    fn spawn<'scope>(
-        &mut self,
-        nursery: &'scope Nursery<'scope, '_, E>,
-        place: &'static Location<'static>,
-        child: impl Future<Output = Result<(), E>> + 'scope,
-    ) where
-        V: 'scope,
-        E: 'scope,
-    {
-        let (core, starting) = (self.core.clone(), self.starting.clone());
+    fn status(&self) -> TaskStatus<V> {
+        TaskStatus { starting: Some(self.starting.clone()) }
+    }
+
+    /// Adds the child's node.
+    fn admit(&self, place: &'static Location<'static>) -> NodeId {
+        let Pending { core, starting, .. } = self;
         let node = core.run.add_task(starting.hidden, &core.ready, place, context::current_task());
         core.live.set(core.live.get() + 1);
         core.ready.add_starting(node);
         starting.child.set(Some(node));
-        let early = self.early.clone();
-        let done = move |result: thread::Result<Result<(), E>>| {
-            if starting.phase.get() == Phase::Moved {
-                return core.child_ended(node, result);
-            }
-            core.run.end_of_task(node);
-            core.ready.remove_starting(node);
-            core.leave();
-            early.replace(Some(result));
-            starting.set_phase(Phase::Ended);
-            None
-        };
-        erase::spawn_scoped(nursery, node, child, done).detach();
+        node
+    }
+
+    fn end(&self) -> StartEnd<V, E> {
+        StartEnd {
+            core: self.core.clone(),
+            starting: self.starting.clone(),
+            early: self.early.clone(),
+        }
     }
 
     /// Waits until the child has moved or ended. Not interrupted: a cancellation reaches the child.
@@ -281,7 +392,7 @@ impl<V, E> Drop for Pending<V, E> {
             && !core.closed.get()
         {
             let _run = (!context::is_current(&core.run)).then(|| context::enter_run(&core.run));
-            if erase::end_task(&core.run, child, core.ready.take(child)) {
+            if core.run.drop_task(child, core.ready.take(child)) {
                 core.ready.remove_starting(child);
                 core.leave();
                 starting.phase.set(Phase::Ended);

@@ -13,48 +13,67 @@ use std::task::Waker;
 use crate::run::Run;
 use crate::tree::NodeId;
 
-struct Hot {
-    node: Cell<Option<NodeId>>,
-    task: Cell<Option<NodeId>>,
-    /// Is the current node effectively cancelled?
-    cancelled: Cell<bool>,
+/// Where the thread is. Copied as a whole when it changes, field by field when it is read.
+#[derive(Clone, Copy)]
+struct Frame {
+    node: Option<NodeId>,
+    task: Option<NodeId>,
+    /// Address of the waker that the current task is polled with. It stays where it is during the poll.
+    waker: usize,
+    points: Points,
     /// How many operations may still succeed in this poll of the task without yielding.
-    budget: Cell<u32>,
+    budget: u32,
+    /// Is the current node effectively cancelled?
+    cancelled: bool,
+}
+
+impl Frame {
+    const NONE: Frame = Frame {
+        node: None,
+        task: None,
+        waker: 0,
+        points: Points { cancel: 0, schedule: 0 },
+        budget: 0,
+        cancelled: false,
+    };
+}
+
+struct Hot {
+    frame: Cell<Frame>,
     /// Changes when any node flips.
     flips: Cell<u32>,
-    cancel_points: Cell<u32>,
-    schedule_points: Cell<u32>,
-    /// Identity of the current task's own waker.
-    waker: Cell<(*const (), usize)>,
+}
+
+impl Hot {
+    fn change(&self, f: impl FnOnce(&mut Frame)) {
+        let mut frame = self.frame.get();
+        f(&mut frame);
+        self.frame.set(frame);
+    }
+}
+
+/// How often a task has passed a cancel point and a schedule point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Points {
+    pub(crate) cancel: u32,
+    pub(crate) schedule: u32,
 }
 
 thread_local! {
-    static HOT: Hot = const {
-        Hot {
-            node: Cell::new(None),
-            task: Cell::new(None),
-            cancelled: Cell::new(false),
-            budget: Cell::new(0),
-            flips: Cell::new(0),
-            cancel_points: Cell::new(0),
-            schedule_points: Cell::new(0),
-            waker: Cell::new((std::ptr::null(), 0)),
-        }
-    };
+    static HOT: Hot = const { Hot { frame: Cell::new(Frame::NONE), flips: Cell::new(0) } };
     static RUN: RefCell<Option<Rc<Run>>> = const { RefCell::new(None) };
 }
 
 /// Puts back what was current before.
 pub(crate) struct RunGuard {
     outer: Option<Rc<Run>>,
-    position: (Option<NodeId>, Option<NodeId>),
+    frame: Frame,
 }
 
 /// Makes `run` the current one, at no task.
 pub(crate) fn enter_run(run: &Rc<Run>) -> RunGuard {
     let outer = RUN.with(|current| current.replace(Some(run.clone())));
-    let position = HOT.with(|hot| (hot.node.take(), hot.task.take()));
-    RunGuard { outer, position }
+    RunGuard { outer, frame: HOT.with(|hot| hot.frame.replace(Frame::NONE)) }
 }
 
 impl Drop for RunGuard {
@@ -62,8 +81,7 @@ impl Drop for RunGuard {
         let ended = RUN.with(|current| current.replace(self.outer.take()));
         drop(ended);
         HOT.with(|hot| {
-            hot.node.set(self.position.0);
-            hot.task.set(self.position.1);
+            hot.frame.set(self.frame);
             hot.flips.set(hot.flips.get().wrapping_add(1));
         });
         refresh_current();
@@ -78,19 +96,26 @@ pub(crate) struct NodeGuard {
 }
 
 /// Makes `node` the current one.
+#[inline]
 pub(crate) fn enter_node(node: NodeId, cancelled: bool) -> NodeGuard {
-    HOT.with(|hot| NodeGuard {
-        node: hot.node.replace(Some(node)),
-        cancelled: hot.cancelled.replace(cancelled),
-        flips: hot.flips.get(),
+    HOT.with(|hot| {
+        let outer = hot.frame.get();
+        hot.change(|frame| {
+            frame.node = Some(node);
+            frame.cancelled = cancelled;
+        });
+        NodeGuard { node: outer.node, cancelled: outer.cancelled, flips: hot.flips.get() }
     })
 }
 
 impl Drop for NodeGuard {
+    #[inline]
     fn drop(&mut self) {
         let stale = HOT.with(|hot| {
-            hot.node.set(self.node);
-            hot.cancelled.set(self.cancelled);
+            hot.change(|frame| {
+                frame.node = self.node;
+                frame.cancelled = self.cancelled;
+            });
             hot.flips.get() != self.flips
         });
         if stale {
@@ -99,24 +124,15 @@ impl Drop for NodeGuard {
     }
 }
 
-/// How often a task has passed a cancel point and a schedule point.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Points {
-    pub(crate) cancel: u32,
-    pub(crate) schedule: u32,
-}
-
 /// Puts the outer task back.
 pub(crate) struct TaskGuard<'a> {
-    _node: NodeGuard,
-    task: Option<NodeId>,
-    budget: u32,
-    waker: (*const (), usize),
-    outer: Points,
+    outer: Frame,
+    flips: u32,
     points: &'a Cell<Points>,
 }
 
 /// Makes `task` the current one for a poll with `waker`; it has the run's whole budget.
+#[inline]
 pub(crate) fn enter_task<'a>(
     task: NodeId,
     cancelled: bool,
@@ -124,67 +140,61 @@ pub(crate) fn enter_task<'a>(
     waker: &Waker,
     points: &'a Cell<Points>,
 ) -> TaskGuard<'a> {
-    let node = enter_node(task, cancelled);
-    HOT.with(|hot| TaskGuard {
-        _node: node,
-        task: hot.task.replace(Some(task)),
-        budget: hot.budget.replace(budget - 1),
-        waker: hot.waker.replace(identity(waker)),
-        outer: hot.replace_points(points.get()),
-        points,
-    })
+    let frame = Frame {
+        node: Some(task),
+        task: Some(task),
+        waker: identity(waker),
+        points: points.get(),
+        budget: budget - 1,
+        cancelled,
+    };
+    HOT.with(|hot| TaskGuard { outer: hot.frame.replace(frame), flips: hot.flips.get(), points })
 }
 
 impl Drop for TaskGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
-        HOT.with(|hot| {
-            hot.task.set(self.task);
-            hot.budget.set(self.budget);
-            hot.waker.set(self.waker);
-            self.points.set(hot.replace_points(self.outer));
+        let stale = HOT.with(|hot| {
+            self.points.set(hot.frame.replace(self.outer).points);
+            hot.flips.get() != self.flips
         });
-    }
-}
-
-impl Hot {
-    fn replace_points(&self, points: Points) -> Points {
-        Points {
-            cancel: self.cancel_points.replace(points.cancel),
-            schedule: self.schedule_points.replace(points.schedule),
+        if stale {
+            refresh_current();
         }
     }
 }
 
-fn identity(waker: &Waker) -> (*const (), usize) {
-    (waker.data(), std::ptr::from_ref(waker.vtable()).addr())
+fn identity(waker: &Waker) -> usize {
+    std::ptr::from_ref(waker).addr()
 }
 
-/// Is this the waker that the current task itself was polled with?
+/// Is this the waker that the current task itself is polled with? A clone of it does not count, which
+/// costs whoever asks a little, and nothing else.
 pub(crate) fn is_task_waker(waker: &Waker) -> bool {
-    HOT.with(|hot| hot.waker.get() == identity(waker))
+    HOT.with(|hot| hot.frame.get().waker == identity(waker))
 }
 
 /// Is the current node effectively cancelled? Counts as a cancel point.
 #[inline]
 pub(crate) fn is_cancelled() -> bool {
     HOT.with(|hot| {
-        hot.cancel_points.set(hot.cancel_points.get().wrapping_add(1));
-        hot.cancelled.get()
+        hot.change(|frame| frame.points.cancel = frame.points.cancel.wrapping_add(1));
+        hot.frame.get().cancelled
     })
 }
 
 /// The same, not counted.
 #[inline]
 pub(crate) fn is_cancelled_now() -> bool {
-    HOT.with(|hot| hot.cancelled.get())
+    HOT.with(|hot| hot.frame.get().cancelled)
 }
 
 /// Takes one from the budget. Returns false if it is used up: the operation has to yield.
 #[inline]
 pub(crate) fn spend_budget() -> bool {
-    HOT.with(|hot| match hot.budget.get().checked_sub(1) {
+    HOT.with(|hot| match hot.frame.get().budget.checked_sub(1) {
         Some(rest) => {
-            hot.budget.set(rest);
+            hot.change(|frame| frame.budget = rest);
             true
         }
         None => false,
@@ -193,15 +203,17 @@ pub(crate) fn spend_budget() -> bool {
 
 /// Makes the next operation of the current task yield.
 pub(crate) fn exhaust_budget() {
-    HOT.with(|hot| hot.budget.set(0));
+    HOT.with(|hot| hot.change(|frame| frame.budget = 0));
 }
 
 pub(crate) fn count_schedule_point() {
-    HOT.with(|hot| hot.schedule_points.set(hot.schedule_points.get().wrapping_add(1)));
+    HOT.with(|hot| {
+        hot.change(|frame| frame.points.schedule = frame.points.schedule.wrapping_add(1));
+    });
 }
 
 pub(crate) fn points() -> Points {
-    HOT.with(|hot| Points { cancel: hot.cancel_points.get(), schedule: hot.schedule_points.get() })
+    HOT.with(|hot| hot.frame.get().points)
 }
 
 /// Takes a new copy of the current node's state, if `run` is the current run.
@@ -213,22 +225,22 @@ pub(crate) fn refresh(run: &Run) {
 }
 
 fn refresh_current() {
-    let Some(node) = HOT.with(|hot| hot.node.get()) else { return };
+    let Some(node) = HOT.with(|hot| hot.frame.get().node) else { return };
     let cancelled = with_run(|run| run.is_some_and(|run| run.state.borrow().effective(node)));
-    HOT.with(|hot| hot.cancelled.set(cancelled));
+    HOT.with(|hot| hot.change(|frame| frame.cancelled = cancelled));
 }
 
 pub(crate) fn is_current(run: &Run) -> bool {
     with_run(|current| current.is_some_and(|current| std::ptr::eq(&raw const **current, run)))
 }
 
-/// Calls `f` with the current run. `f` must not poll, wake or drop anything foreign.
+/// Calls `f` with the current run; with none, too, while the thread is being torn down. `f` must not poll, wake
+/// or drop anything foreign.
 pub(crate) fn with_run<R>(f: impl FnOnce(Option<&Rc<Run>>) -> R) -> R {
-    RUN.try_with(|run| f(run.borrow().as_ref())).unwrap_or_else(|_| unreachable_after_exit())
-}
-
-fn unreachable_after_exit() -> ! {
-    panic!("the thread is ending: no run can be in progress on it")
+    let mut f = Some(f);
+    let mut call = |run: Option<&Rc<Run>>| f.take().map(|f| f(run));
+    let result = RUN.try_with(|run| call(run.borrow().as_ref()));
+    result.unwrap_or_else(|_| call(None)).expect("called once")
 }
 
 /// The current run, if there is one (also not while the thread is being torn down).
@@ -243,30 +255,51 @@ pub(crate) fn try_current_run() -> Option<Rc<Run>> {
 /// Outside a run, with advice.
 #[track_caller]
 pub(crate) fn current_run(what: &str) -> Rc<Run> {
+    current_run_at(what, Location::caller())
+}
+
+/// The same, for what was made at `place`.
+pub(crate) fn current_run_at(what: &str, place: &Location<'_>) -> Rc<Run> {
     match try_current_run() {
         Some(run) => run,
-        None => outside(what),
+        None => outside(what, place),
     }
 }
 
 /// The current node and task.
+///
+/// # Panics
+///
+/// Outside a task, with advice.
 #[track_caller]
-pub(crate) fn position() -> (NodeId, NodeId) {
-    HOT.with(|hot| match (hot.node.get(), hot.task.get()) {
-        (Some(node), Some(task)) => (node, task),
-        _ => outside("this operation"),
-    })
+pub(crate) fn position(what: &str) -> (NodeId, NodeId) {
+    position_at(what, Location::caller())
+}
+
+/// The same, for what was made at `place`.
+pub(crate) fn position_at(what: &str, place: &Location<'_>) -> (NodeId, NodeId) {
+    match HOT.with(|hot| hot.frame.get()) {
+        Frame { node: Some(node), task: Some(task), .. } => (node, task),
+        _ => outside(what, place),
+    }
 }
 
 pub(crate) fn current_task() -> Option<NodeId> {
-    HOT.with(|hot| hot.task.get())
+    HOT.with(|hot| hot.frame.get().task)
 }
 
-#[track_caller]
-fn outside(what: &str) -> ! {
-    let at = Location::caller();
+#[cold]
+fn outside(what: &str, place: &Location<'_>) -> ! {
+    assert!(
+        try_current_run().is_none(),
+        "{what} was used in a run, but outside a task, at {place}\n\
+         \n\
+         Only tasks can wait and be cancelled. Calls that were given to `lowlevel::Token::run_soon`, and the hooks \
+         of clocks and of instruments, run between the tasks: from there, cancel a scope, unpark a task, or start \
+         a child with `NurseryHandle::start_soon`."
+    );
     panic!(
-        "{what} was used outside a run, at {at}\n\
+        "{what} was used outside a run, at {place}\n\
          \n\
          It belongs to the run that polls it, and no run is polling on this thread. Usual causes:\n\
          - `nursery::run(...)`, or `#[nursery::main]`, is missing around the program\n\

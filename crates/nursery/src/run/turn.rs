@@ -20,8 +20,11 @@ use crate::run::Run;
 use crate::stats;
 use crate::wait::WaitState;
 
-/// The system clock is read, and deadlines are served, at least every so many steps.
+/// Between two readings of the system clock there are at most so many steps …
 pub(crate) const READ_EVERY: u64 = 64;
+
+/// … and fewer, down to one, if the steps are so long that these took more than this.
+const READ_WITHIN: Duration = Duration::from_millis(1);
 
 /// The host gets its thread back after this time, or so many steps.
 const POLL_FOR: Duration = Duration::from_micros(100);
@@ -39,11 +42,11 @@ pub(crate) enum Turn {
 impl Run {
     pub(crate) fn turn(&self) -> Turn {
         self.serve_inbox();
-        self.serve_deadlines();
+        let is_hosts_turn = self.serve_deadlines();
         self.ready.run_batch(self);
         if self.is_idle() {
             Turn::Idle
-        } else if self.is_hosts_turn() {
+        } else if is_hosts_turn || self.steps.get() - self.host_poll.get().begun_at >= POLL_STEPS {
             Turn::Enough
         } else {
             Turn::More
@@ -77,30 +80,61 @@ impl Run {
         }
     }
 
-    fn serve_deadlines(&self) {
-        let steps = self.steps.get().wrapping_sub(self.read_at.get());
-        if self.is_system_clock && steps < READ_EVERY || self.state.borrow().deadlines.is_empty() {
-            return;
-        }
-        self.expire();
-    }
-
-    fn expire(&self) {
-        let now = self.now();
-        self.change(|state, fx| state.expire(now, fx));
-    }
-
-    fn is_hosts_turn(&self) -> bool {
-        let steps = self.steps.get();
-        let poll = self.host_poll.get();
-        if steps - poll.begun_at >= POLL_STEPS {
-            return true;
-        }
-        if steps - poll.checked_at < READ_EVERY {
+    /// Looks at the clock, if it is time to, and says whether the host has waited long enough.
+    fn serve_deadlines(&self) -> bool {
+        if !self.is_system_clock {
+            if !self.state.borrow().deadlines.is_empty() {
+                self.expire();
+            }
             return false;
         }
-        self.host_poll.set(HostPoll { checked_at: steps, ..poll });
-        poll.since.is_some_and(|since| real_now().saturating_duration_since(since) >= POLL_FOR)
+        let pace = self.pace.get();
+        let steps = self.steps.get();
+        if !pace.at_once && steps - pace.looked_at < pace.every {
+            return false;
+        }
+        let now = self.expire();
+        self.pace.set(pace.next(steps, now));
+        now.saturating_duration_since(self.host_poll.get().since.unwrap_or(now)) >= POLL_FOR
+    }
+
+    /// Reads the clock, and does what is due.
+    pub(super) fn expire(&self) -> Instant {
+        let now = self.now();
+        if !self.state.borrow().deadlines.is_empty() {
+            self.change(|state, fx| state.expire(now, fx));
+        }
+        now
+    }
+}
+
+/// How often the system clock is read: every so many steps, depending on how long they take.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    every: u64,
+    /// The run's steps when it was last read, and the time.
+    looked_at: u64,
+    time: Option<Instant>,
+    /// It is to be read in the next turn.
+    at_once: bool,
+}
+
+impl Pace {
+    /// Short steps make the interval longer, a long one makes it one step.
+    fn next(self, steps: u64, now: Instant) -> Pace {
+        let took = self.time.map_or(READ_WITHIN, |time| now.saturating_duration_since(time));
+        let every = if took < READ_WITHIN { (self.every * 2).min(READ_EVERY) } else { 1 };
+        Pace { every, looked_at: steps, time: Some(now), at_once: false }
+    }
+
+    pub(crate) fn at_once(self) -> Pace {
+        Pace { at_once: true, ..self }
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace { every: 1, looked_at: 0, time: None, at_once: false }
     }
 }
 
@@ -109,8 +143,6 @@ impl Run {
 pub(crate) struct HostPoll {
     /// The run's steps when it began.
     begun_at: u64,
-    /// The run's steps when somebody last looked how long it has taken.
-    checked_at: u64,
     /// When it began; unknown, and of no matter, under a virtual clock.
     since: Option<Instant>,
 }
@@ -131,12 +163,12 @@ impl Idler {
     pub(crate) fn begin_poll(&mut self, run: &Run) {
         let steps = run.steps.get();
         let since = run.is_system_clock.then(real_now);
-        run.host_poll.set(HostPoll { begun_at: steps, checked_at: steps, since });
+        run.host_poll.set(HostPoll { begun_at: steps, since });
         if std::mem::take(&mut self.is_waiting) {
             run.instrument(|i| i.after_io_wait());
-            if !run.state.borrow().deadlines.is_empty() {
-                run.expire();
-            }
+            // The time that was spent waiting says nothing about the length of steps.
+            let time = Some(run.expire());
+            run.pace.set(Pace { time, ..run.pace.get() });
         }
     }
 
@@ -186,7 +218,12 @@ impl Idler {
             None => stats::waits_outside(run),
             Some(_) => run.state.borrow().outside,
         };
-        run.clock.on_idle(&Idle { next_deadline: next, outside, quiet })
+        match run.clock.on_idle(&Idle { next_deadline: next, outside, busy: run.busy.get(), quiet })
+        {
+            // A clock that stands still: whoever has a token may move it, or cancel somebody.
+            OnIdle::Deadlock if stats::waits_outside(run) > 0 => OnIdle::Wait(None),
+            decision => decision,
+        }
     }
 
     fn quiet(&mut self, run: &Run) -> Duration {
@@ -219,6 +256,10 @@ impl Idler {
                 limit.or_else(|| until.map(|at| at.saturating_duration_since(real_now()))),
             )
         });
+        if !run.is_idle() {
+            // The hook, or the clone of the host's waker, which is foreign too, has woken somebody.
+            cx.waker().wake_by_ref();
+        }
         true
     }
 
@@ -243,6 +284,11 @@ impl Idler {
 
 /// Wakes the tasks in `wait_all_tasks_blocked` whose cushion is over: the smallest, all of them together.
 fn wake_blocked(run: &Run, quiet: Duration) -> Option<OnIdle> {
+    {
+        // Those that were dropped do not count.
+        let state = run.state.borrow();
+        run.blocked.borrow_mut().retain(|(_, wait)| state.waits.contains_key(*wait));
+    }
     let smallest = run.blocked.borrow().iter().map(|&(cushion, _)| cushion).min()?;
     if quiet < smallest {
         return Some(OnIdle::Wait(Some(smallest - quiet)));

@@ -9,7 +9,7 @@
 use std::panic::Location;
 use std::rc::Rc;
 
-use crate::deadlines::Timer;
+use crate::deadlines::Limit;
 use crate::run::{Run, context};
 use crate::tree::{Kind, Node, NodeId};
 
@@ -31,11 +31,18 @@ impl Frame {
     }
 
     /// Adds a node below the current one.
-    #[track_caller]
-    pub(crate) fn enter(&mut self, what: &str, node: Node) -> NodeId {
-        let run = context::current_run(what);
-        let (parent, _) = context::position();
-        let id = run.state.borrow_mut().insert(Some(parent), node);
+    pub(crate) fn enter(&mut self, what: &str, node: Node, limit: Limit) -> NodeId {
+        let run = context::current_run_at(what, node.place);
+        let (parent, _) = context::position_at(what, node.place);
+        let id = {
+            let mut state = run.state.borrow_mut();
+            let id = state.insert(Some(parent), node);
+            if limit != Limit::Never {
+                state.set_limit(id, limit);
+            }
+            id
+        };
+        run.limit_was_set();
         self.entry = Some((run, id));
         id
     }
@@ -44,7 +51,7 @@ impl Frame {
     #[track_caller]
     pub(crate) fn inside<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let (run, id) = self.entry.as_ref().expect("entered");
-        let (parent, _) = context::position();
+        let (parent, _) = context::position("a scope or nursery");
         assert!(
             context::is_current(run),
             "a scope or nursery that was entered in one run was polled in another\n\
@@ -82,9 +89,8 @@ impl Drop for Frame {
 }
 
 /// A scope's node.
-pub(crate) fn scope_node(place: &'static Location<'static>, timer: Timer, shield: bool) -> Node {
+pub(crate) fn scope_node(place: &'static Location<'static>, shield: bool) -> Node {
     let mut node = Node::new(Kind::Scope, place);
-    node.timer = timer;
     node.shield = shield;
     node
 }

@@ -24,8 +24,11 @@ impl Remote {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn bind(&self, token: Token, node: NodeId) {
-        self.lock().target = Some((token, node));
+    /// Sends cancellations to the node from now on. Returns the one that came before.
+    pub(crate) fn bind(&self, token: Token, node: NodeId) -> Option<CancelReason> {
+        let mut state = self.lock();
+        state.target = Some((token, node));
+        state.reason.clone()
     }
 
     pub(crate) fn unbind(&self) {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Instant;
 
-use crate::deadlines::Timer;
 use crate::run::{Run, context};
 use crate::scope::Relative;
 use crate::scope::reason::CancelReason;
@@ -74,10 +73,7 @@ fn describe(run: &Run, state: &State, id: NodeId, depth: usize, now: Instant) ->
         name: node.name().map(str::to_owned),
         place: node.place,
         waits,
-        deadline: match node.timer {
-            Timer::At { at, .. } => Some(at),
-            Timer::Never | Timer::After(_) => None,
-        },
+        deadline: state.deadline(node),
         now,
         shield: node.shield,
         cancel_called: node.called,
