@@ -141,6 +141,7 @@ pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// let error = FetchError::from(std::io::Error::other("cable cut"));
 /// assert!(error.as_cancelled().is_none());
+/// assert!(FetchError::NotFound.as_group().is_none());
 /// match error {
 ///     FetchError::TooSlow(too_slow) => eprintln!("after {:?}", too_slow.limit()),
 ///     FetchError::NotFound => eprintln!("no such page"),

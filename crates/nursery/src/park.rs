@@ -335,15 +335,15 @@ impl<V> ParkingLot<V> {
     ///
     /// [`Broken`] if the task has ended already.
     pub fn add_breaker(&self, task: TaskId) -> Result<(), Broken> {
-        let gone = Broken { by: vec![task] };
-        let Some(run) = context::try_current_run() else { return Err(gone) };
+        let gone = || Broken { by: vec![task] };
+        let Some(run) = context::try_current_run() else { return Err(gone()) };
         let mut state = run.state.borrow_mut();
         match task.node_in(&run).filter(|&node| state.nodes.contains_key(node)) {
             Some(node) => {
                 state.breakers.entry(node).or_default().push(self.lot.core.clone());
                 Ok(())
             }
-            None => Err(gone),
+            None => Err(gone()),
         }
     }
 

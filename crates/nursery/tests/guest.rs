@@ -746,6 +746,7 @@ fn a_guest_in_block_on_of_futures_lite() {
 
 /// A busy guest lets its host go on: a poll does not take for ever.
 #[test]
+#[cfg_attr(miri, ignore = "thousands of steps: minutes under Miri")]
 fn a_busy_guest_returns_to_its_host() {
     let stop = Cell::new(false);
     let mut host = Host::of(async {
@@ -863,6 +864,7 @@ fn a_guest_that_is_dropped_drops_its_system_tasks() {
 
 /// The same at a moment when they stand on the run's own list.
 #[test]
+#[cfg_attr(miri, ignore = "thousands of steps: minutes under Miri; valgrind sees what it is about")]
 fn a_busy_guest_that_is_dropped_drops_its_system_tasks_once() {
     for seed in 0..8 {
         let lot = Rc::new(ParkingLot::<()>::new());

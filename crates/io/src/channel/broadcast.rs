@@ -49,8 +49,8 @@ struct Shared<T> {
 
 /// The values that are kept. Values are numbered from 0.
 struct Ring<T> {
-    /// Each with the number of receivers that have not had it yet.
-    values: VecDeque<(T, usize)>,
+    /// Each with the number of receivers that have not had it yet. Shared, so that it is cloned with nothing borrowed.
+    values: VecDeque<(Rc<T>, usize)>,
     /// The number of the first of them.
     first: u64,
 }
@@ -61,7 +61,7 @@ impl<T> Ring<T> {
     }
 
     /// Counts a receiver in or out of the values from `from` on. Returns the values nobody needs any more.
-    fn count(&mut self, from: u64, change: impl Fn(usize) -> usize) -> VecDeque<(T, usize)> {
+    fn count(&mut self, from: u64, change: impl Fn(usize) -> usize) -> VecDeque<(Rc<T>, usize)> {
         let from = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
         for (_, missing) in self.values.iter_mut().skip(from) {
             *missing = change(*missing);
@@ -70,7 +70,7 @@ impl<T> Ring<T> {
     }
 
     /// Takes out the values at the front that nobody needs any more.
-    fn trim(&mut self) -> VecDeque<(T, usize)> {
+    fn trim(&mut self) -> VecDeque<(Rc<T>, usize)> {
         let done = self.values.iter().take_while(|(_, missing)| *missing == 0).count();
         self.first += done as u64;
         self.values.drain(..done).collect()
@@ -120,7 +120,7 @@ impl<T> Sender<T> {
         }
         let overwritten = {
             let mut ring = shared.ring.borrow_mut();
-            ring.values.push_back((value, receivers));
+            ring.values.push_back((Rc::new(value), receivers));
             if ring.values.len() > shared.capacity {
                 ring.first += 1;
                 ring.values.pop_front()
@@ -235,6 +235,11 @@ impl<T: Clone> Receiver<T> {
 
     /// The next value or the end; `None` if neither is there yet.
     fn take(&self) -> Option<Result<T, RecvError>> {
+        let taken = self.take_shared()?;
+        Some(taken.map(|value| Rc::try_unwrap(value).unwrap_or_else(|value| T::clone(&value))))
+    }
+
+    fn take_shared(&self) -> Option<Result<Rc<T>, RecvError>> {
         let mut ring = self.shared.ring.borrow_mut();
         let next = self.next.get();
         if next < ring.first {
