@@ -574,6 +574,7 @@ fn two_guests_on_one_thread_take_turns() {
 
 /// A guest may be awaited in a task of another run: the other run is its host.
 #[test]
+#[cfg_attr(miri, ignore = "the clock's grace is real time: no reactor under Miri")]
 fn a_guest_inside_a_run_is_a_future_like_any_other() {
     static LOCAL: TaskLocal<&str> = TaskLocal::new();
     nursery_testing::run(async {
@@ -917,4 +918,28 @@ fn a_hook_that_wakes_a_task_before_the_wait_is_heard() {
     });
     let mut host = Host::new(guest);
     assert!(matches!(host.settle(), Poll::Ready(Ok(()))));
+}
+
+/// Two tasks never have the same identity, whatever run they belong to.
+#[test]
+fn tasks_of_runs_at_the_same_time_are_told_apart() {
+    let mut ids = std::collections::BTreeSet::new();
+    let mut first = None;
+    for round in 0..3 {
+        let mut hosts: Vec<_> = (0..20)
+            .map(|_| Host::of(async { Ok::<_, Cancelled>(lowlevel::current_task()) }))
+            .collect();
+        for host in &mut hosts {
+            let Poll::Ready(Ok(id)) = host.settle() else { panic!("it ends") };
+            assert!(ids.insert(id), "round {round}");
+            first.get_or_insert(id);
+        }
+    }
+    let first = first.expect("the first");
+    nursery_testing::run(async {
+        assert_eq!((first.name(), first.parent()), (None, None));
+        assert!(ParkingLot::<()>::new().add_breaker(first).is_err());
+        Ok::<_, Cancelled>(())
+    })
+    .unwrap();
 }

@@ -482,3 +482,19 @@ fn waits_for_the_outside_are_bracketed() {
     assert!(first.is_some_and(|timeout| timeout <= nap), "{waits:?}");
     assert!(waits[1..].iter().all(|timeout| timeout.is_none_or(|t| t <= nap)), "{waits:?}");
 }
+
+#[test]
+fn the_tree_of_a_run_that_has_ended_is_empty() {
+    #[derive(Default)]
+    struct Last(Cell<Option<usize>>);
+    impl Instrument for Last {
+        fn after_run(&self) {
+            self.0.set(Some(tree().nodes().len()));
+        }
+    }
+    let last = Rc::new(Last::default());
+    let outcome =
+        nursery::Builder::new().instrument(last.clone()).run(async { checkpoint().await });
+    outcome.expect("nobody cancels it");
+    assert_eq!(last.0.get(), Some(0));
+}

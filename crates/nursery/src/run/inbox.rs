@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -41,6 +41,8 @@ pub(crate) struct Call {
     pub(crate) call: Box<dyn FnOnce() + Send>,
 }
 
+static NEXT_GENERATION: AtomicU32 = AtomicU32::new(0);
+
 static UNUSED: Mutex<Vec<&'static Inbox>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,6 +59,8 @@ impl Inbox {
         });
         let mut content = lock(&inbox.content);
         content.open = true;
+        // Among all runs, not only those of this inbox: the identity of tasks is made of it.
+        content.generation = NEXT_GENERATION.fetch_add(1, Ordering::Relaxed);
         (inbox, content.generation)
     }
 
@@ -65,7 +69,6 @@ impl Inbox {
         let (woken, calls, root) = {
             let mut content = lock(&self.content);
             content.open = false;
-            content.generation = content.generation.wrapping_add(1);
             self.filled.store(false, Ordering::Relaxed);
             (
                 std::mem::take(&mut content.woken),

@@ -46,7 +46,8 @@ pub(crate) fn snapshot(run: &Run) -> Tree {
     let mut nodes = Vec::new();
     let orphans = state.nodes.iter().filter(|(id, n)| n.parent.is_none() && *id != run.root);
     let mut stack: Vec<(NodeId, usize)> = orphans.map(|(id, _)| (id, 0)).collect();
-    stack.push((run.root, 0));
+    // When the run has ended, nothing is left.
+    stack.extend(state.nodes.contains_key(run.root).then_some((run.root, 0)));
     while let Some((id, depth)) = stack.pop() {
         nodes.push(describe(run, &state, id, depth, now));
         let from = stack.len();
