@@ -110,7 +110,6 @@ pub(crate) struct State {
     /// The parking lots that break when a task ends. Not in its node, which a task that is dropped loses before its
     /// destructors run: they may still take a lot out.
     pub(crate) breakers: BTreeMap<NodeId, Vec<Rc<LotCore>>>,
-    /// Since the whole tree was last checked.
     /// Changes since the whole tree was last validated.
     #[cfg(debug_assertions)]
     unchecked: usize,
@@ -285,13 +284,8 @@ impl State {
 
     pub(crate) fn sweep_fresh(&mut self) {
         let State { nodes, waits, deadlines, .. } = self;
-        deadlines.sweep_fresh(|target| {
-            let timer = match target {
-                Target::Scope(id) => nodes.get(id).map(|node| node.timer),
-                Target::Sleeper(id) => waits.get(id).map(|wait| wait.timer),
-            };
-            matches!(timer, Some(Timer::After(_)))
-        });
+        deadlines
+            .sweep_fresh(|target| matches!(timer_of(nodes, waits, target), Some(Timer::After(_))));
     }
 
     /// The deadline of a node, if it has one that counts already.
@@ -497,6 +491,18 @@ impl State {
     }
 }
 
+/// The timer of a target, if that is still there.
+fn timer_of(
+    nodes: &SlotMap<NodeId, Node>,
+    waits: &SlotMap<WaitId, Wait>,
+    target: Target,
+) -> Option<Timer> {
+    match target {
+        Target::Scope(id) => nodes.get(id).map(|node| node.timer),
+        Target::Sleeper(id) => waits.get(id).map(|wait| wait.timer),
+    }
+}
+
 /// Does a heap entry still stand for something?
 pub(crate) fn is_live(
     nodes: &SlotMap<NodeId, Node>,
@@ -504,10 +510,7 @@ pub(crate) fn is_live(
     target: Target,
     seq: u32,
 ) -> bool {
-    let timer = match target {
-        Target::Scope(id) => nodes.get(id).map(|node| node.timer),
-        Target::Sleeper(id) => waits.get(id).map(|wait| wait.timer),
-    };
+    let timer = timer_of(nodes, waits, target);
     matches!(timer, Some(Timer::At { seq: current, .. }) if current == seq)
 }
 
