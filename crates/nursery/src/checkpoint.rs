@@ -15,7 +15,9 @@ use pin_project_lite::pin_project;
 
 use crate::deadlines::Limit;
 use crate::error::Cancelled;
+use crate::instrument::Instrument;
 use crate::run::context;
+use crate::stats::TaskId;
 use crate::wait::{Label, Params, Slot, WaitState};
 
 /// Lets other tasks run, and raises if the current scope is cancelled.
@@ -165,13 +167,33 @@ pub(crate) fn yield_now<T>(cx: &Context<'_>) -> Poll<T> {
         }
     });
     context::count_schedule_point();
-    cx.waker().wake_by_ref();
+    let place = Location::caller();
+    tell(|instrument, task| instrument.task_yielded(task, place));
+    context::poll_again(cx.waker());
     Poll::Pending
 }
 
-/// The error for the current node, which is cancelled.
+/// Tells the instruments something of the current task.
+fn tell(hook: impl Fn(&dyn Instrument, TaskId)) {
+    if !context::is_watched() {
+        return;
+    }
+    if let (Some(run), Some(task)) = (context::try_current_run(), context::current_task()) {
+        let task = run.task_id(task);
+        run.instrument(|instrument| hook(instrument, task));
+    }
+}
+
+/// The error that a checkpoint raises in the current node, which is cancelled.
 #[cold]
 pub(crate) fn cancelled() -> Cancelled {
+    let error = cancellation();
+    tell(|instrument, task| instrument.cancel_raised(task, &error));
+    error
+}
+
+/// The error for the current node, which is cancelled; it need not be raised.
+fn cancellation() -> Cancelled {
     let (node, _) = context::position("a checkpoint");
     Cancelled(context::with_run(|run| match run {
         Some(run) => run.state.borrow().reason(node),
@@ -192,7 +214,11 @@ pub(crate) fn raise_if_cancelled() -> RaiseIfCancelled {
 
 impl RaiseIfCancelled {
     #[inline]
+    #[track_caller]
     pub(crate) fn poll_check(&mut self, cx: &Context<'_>) -> Poll<Result<(), Cancelled>> {
+        if self.yielded {
+            return Poll::Ready(Err(cancelled())); // what was seen stands, even if a shield went up meanwhile
+        }
         let is_cancelled = if self.counted {
             context::is_cancelled_now()
         } else {
@@ -202,7 +228,7 @@ impl RaiseIfCancelled {
         if !is_cancelled {
             return Poll::Ready(Ok(()));
         }
-        if !self.yielded && !context::spend_budget() {
+        if !context::spend_budget() {
             self.yielded = true;
             return yield_now(cx);
         }
@@ -281,25 +307,24 @@ impl<F: Future> Cancellable<F> {
         self
     }
 
+    /// Sets the place that the tree and instruments show: that of the operation that it is a part of.
+    pub fn at(mut self, place: &'static Location<'static>) -> Self {
+        self.label.place = place;
+        self
+    }
+
     /// Says that the future is woken by tasks of this run, not from outside: it does not keep a deadlock
     /// from being found.
     pub fn inside(mut self) -> Self {
         self.outside = false;
         self
     }
-
-    pub(crate) fn at(mut self, place: &'static Location<'static>) -> Self {
-        self.label.place = place;
-        self
-    }
 }
 
-impl<F: Future> Cancellable<F> {
-    /// Polls; keeps the foreign future if it is cancelled.
-    pub(crate) fn poll_keeping(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<F::Output, Cancelled>> {
+impl<F: Future> Future for Cancellable<F> {
+    type Output = Result<F::Output, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(done) = this.done.take() {
             return Poll::Ready(Ok(done)); // after the yield below
@@ -308,7 +333,10 @@ impl<F: Future> Cancellable<F> {
             if context::current_task().is_none() {
                 context::position_at(this.label.what, this.label.place); // panics, with advice
             }
-            ready!(this.check.poll_check(cx))?;
+            if let Err(error) = ready!(this.check.poll_check(cx)) {
+                this.foreign.set(None);
+                return Poll::Ready(Err(error));
+            }
             *this.is_checked = true;
         }
         let waited = this.slot.is_registered();
@@ -341,27 +369,8 @@ impl<F: Future> Cancellable<F> {
             }
         };
         this.slot.withdraw();
+        this.foreign.set(None);
         Poll::Ready(Err(error))
-    }
-
-    /// Takes the foreign future out of one that was cancelled.
-    pub(crate) fn take_foreign(&mut self) -> Option<F>
-    where
-        F: Unpin,
-    {
-        self.foreign.take()
-    }
-}
-
-impl<F: Future> Future for Cancellable<F> {
-    type Output = Result<F::Output, Cancelled>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(self.as_mut().poll_keeping(cx));
-        if result.is_err() {
-            self.project().foreign.set(None);
-        }
-        Poll::Ready(result)
     }
 }
 
@@ -431,7 +440,7 @@ impl Future for UntilCancelled {
         if !self.slot.is_registered() {
             context::position_at(self.label.what, self.label.place);
             if context::is_cancelled() {
-                return Poll::Ready(cancelled());
+                return Poll::Ready(cancellation());
             }
             let params =
                 Params { label: self.label, limit: Limit::Never, lot: None, outside: false };

@@ -214,7 +214,7 @@ mod tests {
     use crate::tree::{Kind, Node, State};
 
     fn scope(state: &mut State) -> NodeId {
-        state.insert(None, Node::new(Kind::Scope, Location::caller()))
+        state.insert(None, Node::new(Kind::Scope(Timer::Never), Location::caller()))
     }
 
     /// Trio's `test_cancel_scope_deadline_duplicates`.

@@ -1,10 +1,11 @@
 //! [`Instrument`]: hooks that watch a run. Called only when one is installed.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::error::Cancelled;
 use crate::stats::TaskId;
 
 /// Watches a run: what is started, scheduled, run and ended, and when it waits.
@@ -13,7 +14,7 @@ use crate::stats::TaskId;
 /// even change it. One that panics is reported on standard error and removed; the run goes on.
 ///
 /// For a run whose main task just passes one checkpoint the order is: `before_run`, `task_spawned`,
-/// `task_scheduled`, `before_task_step`, `after_task_step`, `task_scheduled`, `before_task_step`,
+/// `task_scheduled`, `before_task_step`, `task_yielded`, `after_task_step`, `task_scheduled`, `before_task_step`,
 /// `task_exited`, `after_task_step`, `after_run`. A [`Guest`](crate::Guest) calls the first three when it is made.
 ///
 /// # Examples
@@ -56,6 +57,19 @@ pub trait Instrument {
     }
     /// A task was polled.
     fn after_task_step(&self, task: TaskId) {
+        let _ = task;
+    }
+    /// A task yields at a checkpoint, which is at `place`: it is ready again. Called within its step.
+    fn task_yielded(&self, task: TaskId, place: &'static Location<'static>) {
+        let _ = (task, place);
+    }
+    /// A task came to a checkpoint in a cancelled scope, which raises. Called within its step. Operations that were
+    /// interrupted while they waited are not told of.
+    fn cancel_raised(&self, task: TaskId, error: &Cancelled) {
+        let _ = (task, error);
+    }
+    /// A task has failed or panicked, or a nursery's body did in it: the nursery is about to be cancelled.
+    fn task_failed(&self, task: TaskId) {
         let _ = task;
     }
     /// A task has ended; its future has been dropped.

@@ -129,7 +129,7 @@ pub use crate::{
     clock::{Clock, Idle, OnIdle, SystemClock},
     error::{Cancelled, ErrorGroup, Leaves, TaskError, TooSlow},
     local::{RunLocal, TaskLocal},
-    tree::dump::{NodeKind, Tree, TreeNode, tree},
+    tree::dump::{NodeKind, Tree, TreeNode, TreeWait, tree},
 };
 
 #[cfg(feature = "macros")]

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | suspend and wake tasks, in order, with a hand-over | [`ParkingLot`] |
 //! | do the two halves of a checkpoint apart | [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
+//! | pass a checkpoint without a future | [`try_checkpoint`] |
 //! | learn of a cancellation without being interrupted | [`cancelled`] |
 //! | get into the run from another thread | [`token`], [`Token`] |
 //! | run something beside the main task | [`spawn_system_task`] |
@@ -80,6 +81,29 @@ pub fn is_cancelled() -> bool {
     context::is_cancelled_now()
 }
 
+/// Passes a whole checkpoint if that can be done at once. Returns false if the scope is cancelled, or others are to run
+/// first: then nothing was passed but a cancel point, and a checkpoint is due.
+///
+/// For the short way through an operation that need not wait: no future has to be made for it. False outside a task.
+///
+/// # Examples
+///
+/// ```
+/// use nursery::lowlevel::try_checkpoint;
+///
+/// # nursery::run(async {
+/// if !try_checkpoint() {
+///     nursery::checkpoint().await?;
+/// }
+/// # Ok::<(), nursery::Cancelled>(())
+/// # }).unwrap();
+/// ```
+#[inline]
+#[must_use = "if it is false, a checkpoint is due"]
+pub fn try_checkpoint() -> bool {
+    !context::is_cancelled() && context::spend_budget()
+}
+
 /// Returns the token of the current run.
 ///
 /// # Panics
@@ -135,6 +159,7 @@ pub struct Points {
 #[track_caller]
 pub fn add_instrument(instrument: Rc<dyn Instrument>) {
     context::current_run("`lowlevel::add_instrument`").instruments.add(instrument);
+    context::watch();
 }
 
 /// Removes an instrument from the current run. Returns false if it was not installed.

@@ -37,7 +37,7 @@ use std::thread;
 use pin_project_lite::pin_project;
 
 use crate::checkpoint::yield_now;
-use crate::deadlines::Limit;
+use crate::deadlines::{Limit, Timer};
 use crate::error::{Cancelled, TaskError};
 use crate::nursery::child::Child;
 use crate::nursery::erase::{Finish, Panic};
@@ -215,10 +215,10 @@ pub(crate) struct Core<E> {
 
 impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
     fn open(frame: &mut Frame, place: &'static Location<'static>) -> Self {
-        let ready = Rc::new(Ready::default());
+        let ready = context::current_run_at("`open_nursery`", place).take_list();
         let node = frame.enter(
             "`open_nursery`",
-            Node::new(Kind::Nursery(ready.clone()), place),
+            Node::new(Kind::Nursery(ready.clone(), Timer::Never), place),
             Limit::Never,
         );
         let (run, _) = frame.entry().expect("entered");
@@ -281,6 +281,12 @@ impl<E> fmt::Debug for Nursery<'_, '_, E> {
     }
 }
 
+impl<E> Drop for Core<E> {
+    fn drop(&mut self) {
+        self.run.keep_list(&self.ready);
+    }
+}
+
 impl<E> Core<E> {
     fn scope(&self) -> &CancelScope {
         self.scope.get_or_init(|| CancelScope::of_node(self.run.clone(), self.node))
@@ -288,6 +294,9 @@ impl<E> Core<E> {
 
     /// Cancels the nursery because something of `task` failed.
     fn cancel_because(&self, text: &str, task: Option<NodeId>) {
+        if let Some(task) = task {
+            self.run.instrument(|i| i.task_failed(self.run.task_id(task)));
+        }
         self.run.change(|state, fx| {
             let reason = |state: &State| {
                 let task = task.map(|task| state.label(task).into_boxed_str());
@@ -303,6 +312,17 @@ impl<E> Core<E> {
             if first.is_none() { first.replace(panic) } else { Some(panic) }
         };
         drop(surplus);
+    }
+
+    /// Makes the next turns here, as long as nothing else in the run has anything to do: what is above would do
+    /// nothing in these turns but come back here.
+    fn run_alone(&self) {
+        for _ in 0..TURNS_ALONE {
+            if erase::has_drop_panic() || !self.run.begin_turn_alone() || !self.ready.is_alone() {
+                break;
+            }
+            self.ready.run_batch(&self.run);
+        }
     }
 
     /// Ends one of `live`.
@@ -374,6 +394,10 @@ impl<T, E: TaskError> Finish<Result<T, E>> for ChildEnd<E> {
         &self.0.run
     }
 
+    fn ready(&self) -> &Rc<Ready> {
+        &self.0.ready
+    }
+
     fn finish(self, task: NodeId, result: thread::Result<Result<T, E>>) -> Option<T> {
         self.0.child_ended(task, result)
     }
@@ -388,7 +412,7 @@ struct Owner<E> {
 impl<E> Owner<E> {
     /// Handles that are left may ask for the scope after the end: it is made while its node is there.
     fn prepare_handles(&self) {
-        let own = 2; // the nursery's and the owner's
+        let own = 2; // the nursery's, and this one
         if Rc::strong_count(&self.core) > own {
             self.core.scope();
         }
@@ -414,6 +438,10 @@ impl<E> Drop for Owner<E> {
         }
     }
 }
+
+/// So many turns a nursery makes by itself at most: whoever wakes a task through its waker while it is polled, which
+/// the run cannot see, waits no longer.
+const TURNS_ALONE: usize = 32;
 
 /// How the end of a nursery goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -443,31 +471,30 @@ where
     type Output = Result<Result<T, Cancelled>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let core = this.owner.core.clone();
+        let Drive { owner: Owner { core, frame }, body, body_ended, result, exit } = &mut *self;
         core.ready.begin_poll();
-        let Drive { owner, body, body_ended, result, .. } = this;
         // What the body starts or wakes now runs in the next turn.
         let batch = core.ready.order_batch(&core.run);
-        owner.frame.inside(|| {
+        frame.inside(|| {
             let body_first = !*body_ended && core.run.coin();
             if body_first {
-                *body_ended = poll_body(&core, body, result, cx);
+                *body_ended = poll_body(core, body, result, cx);
             }
             core.ready.run_first(&core.run, batch);
             if !body_first && !*body_ended {
-                *body_ended = poll_body(&core, body, result, cx);
+                *body_ended = poll_body(core, body, result, cx);
             }
+            core.run_alone();
         });
         if let Some(panic) = erase::take_drop_panic() {
             core.add_panic(panic);
             core.cancel_because("a destructor panicked", None);
         }
-        let is_done = this.body_ended && core.live.get() == 0;
+        let is_done = *body_ended && core.live.get() == 0;
         if !is_done {
-            if this.body_ended {
-                if this.exit == Exit::Open {
-                    this.exit = Exit::Yielded; // it waits: that is its schedule point
+            if *body_ended {
+                if *exit == Exit::Open {
+                    *exit = Exit::Yielded; // it waits: that is its schedule point
                     context::count_schedule_point();
                 }
                 core.ready.waits_for_children.set(true);
@@ -475,18 +502,19 @@ where
             core.ready.end_poll(cx.waker());
             return Poll::Pending;
         }
-        if this.exit == Exit::Open && !context::spend_budget() {
-            this.exit = Exit::Yielded;
+        if *exit == Exit::Open && !context::spend_budget() {
+            *exit = Exit::Yielded;
             return yield_now(cx);
         }
-        this.close(&core)
+        self.close()
     }
 }
 
 impl<E: TaskError, T, F> Drive<'_, E, T, F> {
-    fn close(&mut self, core: &Core<E>) -> Poll<Result<Result<T, Cancelled>, E>> {
-        core.closed.set(true);
+    fn close(&mut self) -> Poll<Result<Result<T, Cancelled>, E>> {
+        self.owner.core.closed.set(true);
         self.owner.prepare_handles();
+        let core = self.owner.core.clone();
         let left = self.owner.frame.leave().expect("entered");
         let panic = core.panic.take();
         let joined = match outcome::join(core.errors.take()) {

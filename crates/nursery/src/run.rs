@@ -19,8 +19,8 @@ use crate::deadlines::{Target, Timer};
 use crate::error::{Cancelled, TaskError};
 use crate::instrument::{Instrument, Instruments};
 use crate::local::RunLocals;
-use crate::nursery::erase::{self, Finish, Panic, Runnable};
-use crate::nursery::ready::Ready;
+use crate::nursery::erase::{self, Finish, Panic};
+use crate::nursery::ready::{Entry, Load, Ready};
 use crate::run::inbox::{Inbox, Token};
 use crate::run::turn::{HostPoll, Idler, Pace, Turn};
 use crate::scope::reason::{CancelReason, CancelSource};
@@ -97,6 +97,9 @@ use async_io::block_on;
 /// Miri does not know the system calls of async-io's reactor.
 #[cfg(miri)]
 use futures_lite::future::block_on;
+
+/// So many lists of ended nurseries are kept.
+const SPARE_LISTS: usize = 16;
 
 /// How often operations that need not wait may succeed in a row before one of them yields.
 const DEFAULT_BUDGET: u32 = 32;
@@ -295,6 +298,10 @@ impl<T, E> Finish<Result<T, E>> for MainEnd<T, E> {
         &self.run
     }
 
+    fn ready(&self) -> &Rc<Ready> {
+        &self.run.ready
+    }
+
     fn finish(self, task: NodeId, result: thread::Result<Result<T, E>>) -> Option<()> {
         self.run.end_of_task(task);
         self.run.live.set(self.run.live.get() - 1);
@@ -311,6 +318,10 @@ impl Finish<Result<(), Cancelled>> for SystemEnd {
 
     fn run(&self) -> &Rc<Run> {
         &self.0
+    }
+
+    fn ready(&self) -> &Rc<Ready> {
+        &self.0.ready
     }
 
     fn finish(self, task: NodeId, result: thread::Result<Result<(), Cancelled>>) -> Option<()> {
@@ -446,6 +457,9 @@ pub(crate) struct Run {
     pub(crate) ready: Rc<Ready>,
     /// How many of these have not ended.
     pub(crate) live: Cell<usize>,
+    pub(crate) load: Load,
+    /// Lists of nurseries that have ended, for those to come.
+    spare_lists: RefCell<Vec<Rc<Ready>>>,
     /// When a deadline was set that had passed, until that is noticed.
     pub(crate) overdue: Cell<Option<Instant>>,
     /// Counts the steps of all tasks.
@@ -464,15 +478,17 @@ pub(crate) struct Run {
 impl Run {
     fn new(builder: Builder, place: &'static Location<'static>) -> Rc<Run> {
         let (inbox, generation) = Inbox::open();
-        let ready = Rc::new(Ready::default());
+        let load = Load::default();
+        let ready = Rc::new(Ready::new(load.clone()));
         ready.begin_poll(); // its owner is the run, which looks by itself
         ready.waits_for_children.set(true);
         let clock = builder.clock;
         let is_system_clock = clock.is_none();
         let clock = clock.unwrap_or_else(|| Rc::new(SystemClock::new()));
         let mut state = State::new(clock.now());
-        let root = state.insert(None, Node::new(Kind::Nursery(ready.clone()), place));
-        let system = state.insert(Some(root), Node::new(Kind::Nursery(ready.clone()), place));
+        let root = state.insert(None, Node::new(Kind::Nursery(ready.clone(), Timer::Never), place));
+        let system =
+            state.insert(Some(root), Node::new(Kind::Nursery(ready.clone(), Timer::Never), place));
         state.nodes[root].extra().name = builder.name.clone();
         state.nodes[system].extra().name = Some("system".into());
         Rc::new(Run {
@@ -492,6 +508,8 @@ impl Run {
             root,
             system,
             ready,
+            load,
+            spare_lists: RefCell::default(),
             live: Cell::new(0),
             overdue: Cell::new(None),
             steps: Cell::new(0),
@@ -504,6 +522,23 @@ impl Run {
         })
     }
 
+    /// A list for a nursery.
+    pub(crate) fn take_list(&self) -> Rc<Ready> {
+        let spare = self.spare_lists.borrow_mut().pop();
+        spare.unwrap_or_else(|| Rc::new(Ready::new(self.load.clone())))
+    }
+
+    /// Keeps the list of a nursery that has ended, if nobody else has it.
+    pub(crate) fn keep_list(&self, list: &Rc<Ready>) {
+        if Rc::strong_count(list) == 1 && list.is_empty() && !self.closed.get() {
+            list.reset();
+            let mut spare = self.spare_lists.borrow_mut();
+            if spare.len() < SPARE_LISTS {
+                spare.push(list.clone());
+            }
+        }
+    }
+
     /// Changes the state, then does what follows from it, with nothing borrowed.
     pub(crate) fn change<R>(&self, f: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut fx = Effects { overdue: self.overdue.get(), ..Effects::default() };
@@ -511,8 +546,12 @@ impl Run {
         if fx.flipped {
             context::refresh(self);
         }
-        for waker in fx.wake {
-            waker.wake();
+        if fx.is_scheduled && !context::is_current(self) {
+            self.inbox.wake_root(self.generation); // from outside: the host has to poll
+        }
+        fx.wake.wake();
+        for task in fx.announce {
+            self.instrument(|i| i.task_scheduled(self.task_id(task)));
         }
         result
     }
@@ -542,30 +581,14 @@ impl Run {
     /// A task has ended its step. What it made overdue takes effect before any other task, its nursery included,
     /// goes on; the task itself went on to its schedule point.
     pub(crate) fn notice_overdue(&self) {
-        if self.overdue.take().is_some() {
+        if self.overdue.get().is_some() {
+            self.overdue.set(None);
             self.expire();
         }
     }
 
-    /// Puts a woken task on its list.
-    pub(crate) fn schedule(&self, runnable: Runnable) {
-        let id = runnable.metadata().node;
-        let owner = {
-            let state = self.state.borrow();
-            let Some(task) = state.task(id) else {
-                drop(state);
-                return erase::dispose(runnable);
-            };
-            task.ready.push(runnable)
-        };
-        if let Some(owner) = owner {
-            owner.wake();
-        }
-        self.instrument(|i| i.task_scheduled(self.task_id(id)));
-    }
-
     /// Puts the tasks of a batch in the order in which they run.
-    pub(crate) fn order(&self, batch: &mut [Runnable]) {
+    pub(crate) fn order(&self, batch: &mut [Entry]) {
         let mut rng = self.rng.borrow_mut();
         if self.is_seeded {
             rng.shuffle(batch);
@@ -619,14 +642,19 @@ impl Run {
 
     /// Takes an ended task's node out; breaks the lots it was to break.
     pub(crate) fn end_of_task(&self, id: NodeId) {
-        let node = self.state.borrow_mut().remove(id);
+        let (node, has_breakers) = {
+            let mut state = self.state.borrow_mut();
+            (state.remove(id), !state.breakers.is_empty())
+        };
         drop(node); // foreign values may be in it: outside the borrow
-        self.break_lots_of(id);
+        if has_breakers {
+            self.break_lots_of(id);
+        }
         self.instrument(|i| i.task_exited(self.task_id(id)));
     }
 
     /// Ends a task by dropping it, as [`erase::end_task`] does; breaks the lots it was to break.
-    pub(crate) fn drop_task(&self, id: NodeId, queued: Option<Runnable>) -> bool {
+    pub(crate) fn drop_task(&self, id: NodeId, queued: Vec<Entry>) -> bool {
         let has_ended = erase::end_task(self, id, queued);
         if has_ended {
             self.break_lots_of(id);
@@ -693,7 +721,7 @@ impl State {
         let fresh = self.deadlines.take_fresh();
         for &target in &fresh {
             let timer = match target {
-                Target::Scope(id) => self.nodes.get_mut(id).map(|node| &mut node.timer),
+                Target::Scope(id) => self.nodes.get_mut(id).and_then(Node::timer_mut),
                 Target::Sleeper(id) => self.waits.get_mut(id).map(|wait| &mut wait.timer),
             };
             if let Some(timer) = timer
@@ -719,7 +747,7 @@ impl State {
             deadlines.pop();
             match target {
                 Target::Scope(id) => {
-                    self.nodes[id].timer = Timer::Never;
+                    self.nodes[id].take_timer();
                     self.cancel(id, |_| CancelSource::Deadline.into(), fx);
                 }
                 Target::Sleeper(id) => {

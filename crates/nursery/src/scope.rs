@@ -244,7 +244,7 @@ impl CancelScope {
     fn notice_deadline(&self) {
         if let Some((run, node)) = self.open() {
             let has_timer =
-                run.state.borrow().nodes.get(node).is_some_and(|n| n.timer != Timer::Never);
+                run.state.borrow().nodes.get(node).is_some_and(|n| n.timer() != Timer::Never);
             if !has_timer {
                 return;
             }
@@ -350,7 +350,7 @@ impl CancelScope {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if let Some((run, node)) = self.open() {
-            if matches!(run.state.borrow().nodes.get(node)?.timer, Timer::After(_)) {
+            if matches!(run.state.borrow().nodes.get(node)?.timer(), Timer::After(_)) {
                 run.now();
             }
             let state = run.state.borrow();
@@ -584,8 +584,8 @@ pub enum EffectiveDeadline {
 #[must_use]
 #[track_caller]
 pub fn current_effective_deadline() -> EffectiveDeadline {
-    let run = context::current_run("`current_effective_deadline`");
     let (node, _) = context::position("`current_effective_deadline`");
+    let run = context::current_run("`current_effective_deadline`");
     run.now(); // relative deadlines begin to count
     let state = run.state.borrow();
     if state.effective(node) {

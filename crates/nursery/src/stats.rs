@@ -97,12 +97,12 @@ fn waiting_tasks(state: &State) -> BTreeSet<NodeId> {
     for (id, node) in &state.nodes {
         let waiter = match &node.kind {
             // Its owner; the children may be elsewhere still, while `start` waits for them.
-            Kind::Nursery(ready) => Some(id).filter(|_| ready.waits_for_children.get()),
+            Kind::Nursery(ready, _) => Some(id).filter(|_| ready.waits_for_children.get()),
             Kind::Task(_) => node.parent.filter(|&above| match state.nodes[above].kind {
-                Kind::Nursery(_) => false,
-                Kind::Scope | Kind::Task(_) => true, // the caller of `start`
+                Kind::Nursery(..) => false,
+                Kind::Scope(_) | Kind::Task(_) => true, // the caller of `start`
             }),
-            Kind::Scope => None,
+            Kind::Scope(_) => None,
         };
         known.extend(waiter.and_then(|waiter| state.task_of(waiter)));
     }
@@ -112,10 +112,15 @@ fn waiting_tasks(state: &State) -> BTreeSet<NodeId> {
 /// Ends a run in which nothing will ever happen again.
 pub(crate) fn panic_deadlock(run: &Run) -> ! {
     let tree = dump::snapshot(run);
+    let mut circles = String::new();
+    for cycle in tree.cycles() {
+        circles += &format!("These wait for each other:\n{cycle}\n");
+    }
     panic!(
         "deadlock: every task waits for something that only another task could bring\n\
          \n\
          {tree}\n\
+         {circles}\
          Nothing is ready, no deadline is set, and nothing is expected from outside. Usual causes:\n\
          - an event that nobody will set, or a channel that nobody will send on or close\n\
          - two tasks that each hold what the other waits for\n\

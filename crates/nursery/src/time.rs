@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use crate::checkpoint::{RaiseIfCancelled, cancelled, raise_if_cancelled, yield_now};
 use crate::deadlines::Limit;
 use crate::error::{Cancelled, TaskError, TooSlow};
-use crate::run::context;
+use crate::run::context::{self, Deferred, DeferredGuard};
 use crate::scope::frame::{Frame, scope_node};
 use crate::scope::reason::CancelSource;
 use crate::scope::settle;
@@ -154,6 +154,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if this.frame.entry().is_none() {
+            if let Some(guard) = defer(*this.limit, *this.shield, this.place) {
+                return poll_deferred(guard, this.body, this.frame, cx);
+            }
             enter(this.frame, *this.limit, *this.shield, this.place);
         }
         let body = this.body.as_mut().as_pin_mut().expect("polled after it was ready");
@@ -162,6 +165,38 @@ where
         let left = this.frame.leave().expect("entered");
         Poll::Ready(settle(result, left.absorbs).0)
     }
+}
+
+/// The first poll of a time limit does without a node, if it can.
+fn defer(limit: Limit, shield: bool, place: &'static Location<'static>) -> Option<DeferredGuard> {
+    match limit {
+        Limit::Timeout(timeout) if !shield && !timeout.is_zero() => {
+            context::defer(Deferred { timeout, place })
+        }
+        _ => None,
+    }
+}
+
+fn poll_deferred<F, T, E: TaskError>(
+    guard: DeferredGuard,
+    mut body: Pin<&mut Option<F>>,
+    frame: &mut Frame,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<T>, E>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let polled = body.as_mut().as_pin_mut().expect("polled after it was ready").poll(cx);
+    match polled {
+        Poll::Ready(_) => body.set(None),
+        Poll::Pending => context::enter_deferred(),
+    }
+    if let Some(node) = guard.leave() {
+        *frame = Frame::of(context::current_run("a time limit"), node);
+    }
+    let result = ready!(polled);
+    let absorbs = frame.leave().is_some_and(|left| left.absorbs);
+    Poll::Ready(settle(result, absorbs).0)
 }
 
 impl<F> fmt::Debug for MoveOn<F> {

@@ -38,9 +38,10 @@ use slotmap::{SlotMap, new_key_type};
 
 use crate::deadlines::{Deadlines, Limit, Target, Timer};
 use crate::local::Locals;
-use crate::nursery::erase::Kill;
-use crate::nursery::ready::Ready;
+use crate::nursery::erase::{Direct, Kill};
+use crate::nursery::ready::{Entry, Owner, Ready};
 use crate::park::LotCore;
+use crate::run::context;
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::wait::{Wait, WaitId};
 
@@ -63,7 +64,6 @@ pub(crate) struct Node {
     pub(crate) shield: bool,
     /// Invariant 1. Written by `recalculate` only.
     effective: bool,
-    pub(crate) timer: Timer,
     /// Set when the node first becomes effectively cancelled, then never changed.
     pub(crate) reason: Option<Arc<CancelReason>>,
     /// Where the task was started, or the scope entered.
@@ -75,18 +75,18 @@ pub(crate) struct Node {
 
 pub(crate) enum Kind {
     Task(TaskNode),
-    /// The nursery's ready list.
-    Nursery(Rc<Ready>),
-    Scope,
+    /// The nursery's ready list, and its time limit.
+    Nursery(Rc<Ready>, Timer),
+    Scope(Timer),
 }
 
 pub(crate) struct TaskNode {
     /// The list that the task is put on when it is woken.
     pub(crate) ready: Rc<Ready>,
-    /// Wakes the task, and keeps its cell. Present while the task is suspended and the run has not woken it.
+    /// Keeps the task's cell. Present while the task is suspended and the run has not woken it.
     pub(crate) waker: Option<Waker>,
     /// Woken when there was no waker to wake: the task polls once more.
-    pub(crate) notified: bool,
+    notified: bool,
     /// It is being polled.
     pub(crate) running: bool,
     /// Drops the task's future where it is. Present from the first poll on.
@@ -118,14 +118,42 @@ pub(crate) struct State {
 /// What is to be done once the state is no longer borrowed.
 #[derive(Default)]
 pub(crate) struct Effects {
-    pub(crate) wake: Vec<Waker>,
+    pub(crate) wake: Wakers,
+    /// Some task was put on its list.
+    pub(crate) is_scheduled: bool,
+    /// Which ones, if there are instruments to tell.
+    pub(crate) announce: Vec<NodeId>,
     /// Some node became, or ceased to be, effectively cancelled.
     pub(crate) flipped: bool,
     /// The time, if some deadline may have passed and not been noticed: a walk notices it.
     pub(crate) overdue: Option<Instant>,
 }
 
+/// Wakers, in the order in which they are to be woken. One needs no allocation.
+#[derive(Default)]
+pub(crate) struct Wakers {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
+
+impl Wakers {
+    pub(crate) fn push(&mut self, waker: Waker) {
+        match self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.rest.push(waker),
+        }
+    }
+
+    pub(crate) fn wake(self) {
+        if let Some(first) = self.first {
+            first.wake();
+            self.rest.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
 impl Node {
+    #[inline]
     pub(crate) fn new(kind: Kind, place: &'static Location<'static>) -> Self {
         Node {
             parent: None,
@@ -137,7 +165,6 @@ impl Node {
             called: false,
             shield: false,
             effective: false,
-            timer: Timer::Never,
             reason: None,
             place,
             kind,
@@ -151,6 +178,25 @@ impl Node {
 
     pub(crate) fn is_task(&self) -> bool {
         matches!(self.kind, Kind::Task(_))
+    }
+
+    /// The time limit. Tasks have none.
+    pub(crate) fn timer(&self) -> Timer {
+        match self.kind {
+            Kind::Nursery(_, timer) | Kind::Scope(timer) => timer,
+            Kind::Task(_) => Timer::Never,
+        }
+    }
+
+    pub(crate) fn timer_mut(&mut self) -> Option<&mut Timer> {
+        match &mut self.kind {
+            Kind::Nursery(_, timer) | Kind::Scope(timer) => Some(timer),
+            Kind::Task(_) => None,
+        }
+    }
+
+    pub(crate) fn take_timer(&mut self) -> Timer {
+        self.timer_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
@@ -174,6 +220,27 @@ impl TaskNode {
     pub(crate) fn new(ready: Rc<Ready>) -> Self {
         TaskNode { ready, waker: None, notified: false, running: false, kill: None }
     }
+
+    /// Is it to poll once more? That is something to do, too.
+    pub(crate) fn set_notified(&mut self, on: bool) {
+        if self.notified != on {
+            self.notified = on;
+            if on { self.ready.load.add(1) } else { self.ready.load.sub(1) }
+        }
+    }
+
+    pub(crate) fn is_notified(&self) -> bool {
+        self.notified
+    }
+
+    /// The task, if it is suspended and not on its list.
+    pub(crate) fn take_direct(&mut self) -> Option<Direct> {
+        let kill = self.kill.filter(|_| !self.running)?;
+        if self.waker.is_some() && kill.is_queued() {
+            return None; // woken through its waker, too
+        }
+        Some(Direct::new(kill, self.waker.take()?))
+    }
 }
 
 impl State {
@@ -192,30 +259,60 @@ impl State {
     }
 
     /// Adds `node` as the youngest child of `parent`; it inherits cancellation at once.
+    #[inline]
     pub(crate) fn insert(&mut self, parent: Option<NodeId>, mut node: Node) -> NodeId {
-        if let Some(above) = parent.and_then(|p| self.nodes.get(p))
-            && (node.called || (above.effective && !node.shield))
+        node.effective = node.called;
+        if let Some(parent) = parent
+            && let Some(above) = self.nodes.get(parent)
         {
-            node.effective = true;
-            node.reason = node.reason.or_else(|| above.reason.clone());
+            if node.called || (above.effective && !node.shield) {
+                node.effective = true;
+                node.reason = node.reason.or_else(|| above.reason.clone());
+            }
+            node.parent = Some(parent);
+            node.prev = above.last_child;
         }
-        node.effective |= node.called;
+        let (parent, prev) = (node.parent, node.prev);
         self.tasks += usize::from(node.is_task());
         let id = self.nodes.insert(node);
-        self.link(id, parent);
+        if let Some(parent) = parent {
+            self.join_siblings(id, parent, prev);
+        }
         self.validate(id);
         id
     }
 
     /// Takes a node out. Nodes that are still below it (left by futures that were forgotten or moved away)
     /// become roots, to be adopted where they are next polled.
+    #[inline]
     pub(crate) fn remove(&mut self, id: NodeId) -> Option<Node> {
-        if !self.nodes.contains_key(id) {
-            return None;
-        }
+        let (is_task, timer, orphan) = {
+            let node = self.nodes.get_mut(id)?;
+            let is_task = match &mut node.kind {
+                Kind::Task(task) => {
+                    task.set_notified(false);
+                    true
+                }
+                _ => false,
+            };
+            (is_task, node.timer(), node.first_child)
+        };
         self.unlink(id);
-        let node = self.nodes.remove(id)?;
-        let mut orphan = node.first_child;
+        self.tasks -= usize::from(is_task);
+        let node = self.nodes.remove(id);
+        if let Some(orphan) = orphan {
+            self.release(orphan);
+        }
+        if timer != Timer::Never {
+            self.forget_timer(timer);
+        }
+        node
+    }
+
+    /// Makes roots of `orphan` and its younger siblings, whose parent has gone.
+    #[cold]
+    fn release(&mut self, orphan: NodeId) {
+        let mut orphan = Some(orphan);
         let mut stale = Vec::new();
         while let Some(child) = orphan {
             let links = &mut self.nodes[child];
@@ -229,9 +326,6 @@ impl State {
         for child in stale {
             self.walk(child, &mut Effects::default()); // ceasing to be cancelled wakes nobody
         }
-        self.tasks -= usize::from(node.is_task());
-        self.forget_timer(node.timer);
-        Some(node)
     }
 
     /// Moves a node, with all that is below it, under `parent`.
@@ -256,7 +350,7 @@ impl State {
         let node = &mut self.nodes[id];
         node.called = true;
         node.reason = reason.or_else(|| node.reason.take());
-        let timer = std::mem::take(&mut node.timer);
+        let timer = node.take_timer();
         self.forget_timer(timer);
         self.recalculate(id, fx);
     }
@@ -273,11 +367,11 @@ impl State {
     /// Gives a node another time limit. A relative one counts from the next reading of the clock.
     pub(crate) fn set_limit(&mut self, id: NodeId, limit: Limit) {
         let Some(node) = self.nodes.get_mut(id) else { return };
-        let old = std::mem::take(&mut node.timer);
+        let old = node.take_timer();
         let called = node.called;
         self.forget_timer(old);
-        if !called {
-            self.nodes[id].timer = self.deadlines.set(Target::Scope(id), limit);
+        if !called && let Some(timer) = self.nodes[id].timer_mut() {
+            *timer = self.deadlines.set(Target::Scope(id), limit);
             self.sweep_fresh();
         }
     }
@@ -290,7 +384,7 @@ impl State {
 
     /// The deadline of a node, if it has one that counts already.
     pub(crate) fn deadline(&self, node: &Node) -> Option<Instant> {
-        match node.timer {
+        match node.timer() {
             Timer::At { at, .. } => self.deadlines.instant(at),
             Timer::Never | Timer::After(_) => None,
         }
@@ -339,12 +433,24 @@ impl State {
         self.nodes.get(id).map_or_else(|| "ended".to_owned(), Node::label)
     }
 
-    /// Wakes a task: its waker is collected, or, if it runs or is scheduled already, it is told to poll once more.
+    /// Wakes a task: it is put on its list, and who polls that list is woken, up to the root. If it runs, or is
+    /// on its list already, it is told to poll once more.
     pub(crate) fn wake_task(&mut self, id: NodeId, fx: &mut Effects) {
-        if let Some(Node { kind: Kind::Task(task), .. }) = self.nodes.get_mut(id) {
-            match task.waker.take() {
-                Some(waker) => fx.wake.push(waker),
-                None => task.notified = true,
+        let mut at = id;
+        loop {
+            let Some(Node { kind: Kind::Task(task), .. }) = self.nodes.get_mut(at) else { return };
+            let Some(direct) = task.take_direct() else {
+                task.set_notified(true);
+                return;
+            };
+            fx.is_scheduled = true;
+            if context::is_watched() {
+                fx.announce.push(at);
+            }
+            match task.ready.push(Entry::Direct(direct)) {
+                Some(Owner::Task(owner)) => at = owner,
+                Some(Owner::Foreign(waker)) => return fx.wake.push(waker),
+                None => return,
             }
         }
     }
@@ -403,10 +509,10 @@ impl State {
 
     fn notice_deadline(&mut self, id: NodeId, now: Instant) {
         let node = &mut self.nodes[id];
-        if matches!(node.timer, Timer::At { at, .. } if self.deadlines.is_due(at, now)) {
+        if matches!(node.timer(), Timer::At { at, .. } if self.deadlines.is_due(at, now)) {
             node.called = true;
             node.reason.get_or_insert_with(|| Arc::new(CancelSource::Deadline.into()));
-            let timer = std::mem::take(&mut node.timer);
+            let timer = node.take_timer();
             self.forget_timer(timer);
         }
     }
@@ -425,14 +531,22 @@ impl State {
 
     fn link(&mut self, id: NodeId, parent: Option<NodeId>) {
         let Some(parent) = parent.filter(|&p| self.nodes.contains_key(p)) else { return };
-        let last = self.nodes[parent].last_child.replace(id);
-        match last {
-            Some(last) => self.nodes[last].next = Some(id),
-            None => self.nodes[parent].first_child = Some(id),
-        }
+        let prev = self.nodes[parent].last_child;
         let node = &mut self.nodes[id];
         node.parent = Some(parent);
-        node.prev = last;
+        node.prev = prev;
+        self.join_siblings(id, parent, prev);
+    }
+
+    /// Tells the parent and the elder sibling of a new youngest child.
+    #[inline]
+    fn join_siblings(&mut self, id: NodeId, parent: NodeId, prev: Option<NodeId>) {
+        let above = &mut self.nodes[parent];
+        above.last_child = Some(id);
+        match prev {
+            Some(prev) => self.nodes[prev].next = Some(id),
+            None => above.first_child = Some(id),
+        }
     }
 
     fn unlink(&mut self, id: NodeId) {
@@ -498,7 +612,7 @@ fn timer_of(
     target: Target,
 ) -> Option<Timer> {
     match target {
-        Target::Scope(id) => nodes.get(id).map(|node| node.timer),
+        Target::Scope(id) => nodes.get(id).map(Node::timer),
         Target::Sleeper(id) => waits.get(id).map(|wait| wait.timer),
     }
 }
@@ -519,7 +633,7 @@ mod tests {
     use super::*;
 
     fn scope() -> Node {
-        Node::new(Kind::Scope, Location::caller())
+        Node::new(Kind::Scope(Timer::Never), Location::caller())
     }
 
     fn explicit(_: &State) -> CancelReason {

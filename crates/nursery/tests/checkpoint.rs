@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::bail;
 use futures_util::poll;
 use nursery::lowlevel::{
-    ParkingLot, cancel_shielded_checkpoint, checkpoint_if_cancelled, points, wait_all_tasks_blocked,
+    ParkingLot, cancel_shielded_checkpoint, checkpoint_if_cancelled, points, try_checkpoint,
+    wait_all_tasks_blocked,
 };
 use nursery::{
     CancelScope, cancellable, checkpoint, move_on_after, now, open_nursery, shield, sleep,
@@ -446,4 +447,26 @@ fn outside_a_run_a_checkpoint_panics_with_advice() {
     let text = *polled.unwrap_err().downcast::<String>().unwrap();
     assert!(text.contains("outside a run"), "{text}");
     assert!(text.contains("`nursery::run(...)`"), "{text}");
+}
+
+#[test]
+fn without_a_future_a_checkpoint_is_passed_only_if_it_neither_raises_nor_yields() {
+    assert!(!try_checkpoint(), "outside a run");
+    let main = async {
+        while try_checkpoint() {}
+        checkpoint().await?; // yields
+        let passed = counted(async {
+            assert_eq!([(); 4].map(|()| try_checkpoint()), [true, true, false, false])
+        });
+        assert_eq!(passed.await, (4, 0));
+        checkpoint().await?;
+        in_cancelled(async {
+            assert!(!try_checkpoint());
+            Ok(())
+        })
+        .await?;
+        assert!(try_checkpoint(), "it took nothing from the budget");
+        anyhow::Ok(())
+    };
+    Test::new().checkpoint_budget(3).run(main).unwrap();
 }

@@ -817,6 +817,9 @@ fn find_looks_through_all_levels_and_causes() {
     assert_eq!(group.find::<Broken>().unwrap().to_string(), "the pump is broken");
     assert_eq!(group.find::<io::Error>().unwrap().kind(), io::ErrorKind::TimedOut);
     assert!(group.find::<TooSlow>().is_none());
+    // An `io::Error` hides what it holds from `source`.
+    let held = io::Error::other(Broken { source: io::Error::other("no water") });
+    assert!(ErrorGroup::new(vec![held]).find::<Broken>().is_some());
 }
 
 #[test]

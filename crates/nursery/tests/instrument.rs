@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nursery::lowlevel::{self, Instrument, TaskId, wait_all_tasks_blocked};
 use nursery::{
-    Cancelled, Clock, Idle, OnIdle, cancellable, checkpoint, open_nursery, sleep, sleep_forever,
-    tree,
+    CancelScope, Cancelled, Clock, Idle, OnIdle, cancellable, checkpoint, open_nursery, sleep,
+    sleep_forever, tree,
 };
 use nursery_testing::{MockClock, Test};
 
@@ -69,8 +70,7 @@ impl Instrument for Recorder {
     }
 }
 
-/// J2, J3: everything, for the smallest program. (In trio a task that reschedules itself does so inside its step; here
-/// it is put on the list right after it.)
+/// J2, J3: everything, for the smallest program.
 #[test]
 fn the_hooks_of_a_main_task_that_passes_one_checkpoint() {
     let recorder = Rc::new(Recorder::default());
@@ -82,7 +82,7 @@ fn the_hooks_of_a_main_task_that_passes_one_checkpoint() {
             Ok::<_, Cancelled>(lowlevel::current_task())
         })
         .unwrap();
-    let step = [Before(main), After(main), Scheduled(main)];
+    let step = [Before(main), Scheduled(main), After(main)];
     let last = [Before(main), Exited(main), After(main)];
     let expected = [&[BeforeRun, Spawned(main), Scheduled(main)], &step[..], &last, &[AfterRun]];
     assert_eq!(recorder.0.take(), expected.concat());
@@ -117,7 +117,7 @@ fn instruments_can_be_changed_while_they_watch() {
     let task = task.get().unwrap();
     let mut expected = vec![BeforeRun, Spawned(task), Scheduled(task)];
     for _ in 0..5 {
-        expected.extend([Before(task), After(task), Scheduled(task)]);
+        expected.extend([Before(task), Scheduled(task), After(task)]);
     }
     expected.extend([Before(task), Exited(task), After(task), AfterRun]);
     assert_eq!(r1.of(&[task]), expected);
@@ -152,7 +152,7 @@ fn the_steps_of_two_tasks_alternate() {
         let fixed = [BeforeRun, Spawned(a), Scheduled(a), Spawned(b), Scheduled(b)];
         assert_eq!(events[..5], fixed);
         let set = |events: &[Event]| events.iter().copied().collect::<BTreeSet<_>>();
-        let step = |t| [Before(t), After(t), Scheduled(t)];
+        let step = |t| [Before(t), Scheduled(t), After(t)];
         let last = |t| [Before(t), Exited(t), After(t)];
         assert_eq!(set(&events[5..11]), set(&[step(a), step(b)].concat()));
         assert_eq!(set(&events[11..17]), set(&[last(a), last(b)].concat()));
@@ -378,7 +378,7 @@ fn hooks_may_add_and_remove_instruments() {
         .unwrap();
     assert_eq!(calls.get(), 1);
     // What was added takes part from the next event on.
-    assert_eq!(next.0.take()[..2], [After(main), Scheduled(main)]);
+    assert_eq!(next.0.take()[..2], [Scheduled(main), After(main)]);
 }
 
 /// `instrument_call_trio_context`, C3: which hooks are in the run, and which in a task.
@@ -497,4 +497,49 @@ fn the_tree_of_a_run_that_has_ended_is_empty() {
         nursery::Builder::new().instrument(last.clone()).run(async { checkpoint().await });
     outcome.expect("nobody cancels it");
     assert_eq!(last.0.get(), Some(0));
+}
+
+/// Where it yields and what it raises is told in the step in which it does.
+#[test]
+fn a_task_that_yields_and_one_that_raises_are_told_of() {
+    #[derive(Default)]
+    struct Watch {
+        yields: RefCell<Vec<(String, u32)>>,
+        raises: RefCell<Vec<String>>,
+    }
+    impl Instrument for Watch {
+        fn task_yielded(&self, task: TaskId, place: &'static Location<'static>) {
+            assert_eq!(task, lowlevel::current_task());
+            self.yields.borrow_mut().push((place.file().to_owned(), place.line()));
+        }
+        fn cancel_raised(&self, task: TaskId, error: &Cancelled) {
+            assert_eq!(task, lowlevel::current_task());
+            assert!(!tree().to_string().is_empty(), "nothing is borrowed");
+            self.raises.borrow_mut().push(error.to_string());
+        }
+    }
+    let watch = Rc::new(Watch::default());
+    let first = line!() + 2;
+    let main = async {
+        checkpoint().await?;
+        lowlevel::cancel_shielded_checkpoint().await;
+        lowlevel::checkpoint_if_cancelled().await?; // does not yield
+        let scope = CancelScope::new();
+        scope.cancel_because("enough");
+        let swallowed = async {
+            // Yields, and raises.
+            assert!(lowlevel::checkpoint_if_cancelled().await.is_err());
+            lowlevel::cancelled().await; // is told, and raises nothing
+            assert!(sleep(Duration::from_secs(1)).await.is_err());
+            Ok::<(), Cancelled>(())
+        };
+        scope.enter(swallowed).await.map(drop)
+    };
+    Test::new().builder().instrument(watch.clone()).run(main).unwrap();
+    let yields = watch.yields.take();
+    assert_eq!(yields.len(), 4);
+    let here = |line| (file!().to_owned(), line);
+    assert_eq!(yields[..3], [here(first), here(first + 1), here(first + 7)]);
+    let reason = "cancelled due to explicit with reason \"enough\" from task \"main\"";
+    assert_eq!(watch.raises.take(), [reason, reason]);
 }

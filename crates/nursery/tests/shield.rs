@@ -462,3 +462,26 @@ fn the_deadline_of_a_shielded_scope_works_under_an_outer_deadline() {
         Ok(())
     });
 }
+
+/// Whichever of the two runs first in the turn between.
+#[test]
+fn a_shield_that_goes_up_while_an_operation_yields_before_it_raises_comes_too_late() {
+    for seed in 0..10 {
+        let result: anyhow::Result<()> = nursery_testing::Test::new().seed(seed).run(async {
+            let (outer, inner) = (CancelScope::new(), CancelScope::new());
+            let lot = nursery::lowlevel::ParkingLot::<()>::new();
+            open_nursery(async |n| -> anyhow::Result<()> {
+                n.start_soon(async {
+                    inner.set_shield(true);
+                    Ok(())
+                });
+                let parked = inner.enter(async { anyhow::Ok(lot.park().await?) });
+                outer.cancel();
+                assert_eq!(outer.enter(parked).await?, None);
+                Ok(())
+            })
+            .await
+        });
+        result.unwrap();
+    }
+}

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::error::TaskError;
+use crate::error::impls::next_cause;
 
 /// All the errors with which the body and the children of a nursery failed, in the order in which they failed.
 ///
@@ -106,7 +107,7 @@ impl<E: TaskError> ErrorGroup<E> {
                 if let Some(found) = error.downcast_ref::<X>() {
                     return Some(found);
                 }
-                cause = error.source();
+                cause = next_cause(error);
             }
             None
         })

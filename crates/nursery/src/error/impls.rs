@@ -87,17 +87,24 @@ impl TaskError for anyhow::Error {
     }
 }
 
-/// Walks the causes of `error` to a `Cancelled`. An `io::Error` hides what it holds from `source()`.
+/// Walks the causes of `error` to a `Cancelled`.
 fn find_cancelled<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Cancelled> {
     let mut cause: Option<&'a (dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(cancelled) = error.downcast_ref::<Cancelled>() {
             return Some(cancelled);
         }
-        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(held) => Some(held),
-            None => error.source(),
-        };
+        cause = next_cause(error);
     }
     None
+}
+
+/// The cause of an error. An `io::Error` hides what it holds from `source()`.
+pub(crate) fn next_cause<'a>(
+    error: &'a (dyn Error + 'static),
+) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(held) => Some(held),
+        None => error.source(),
+    }
 }

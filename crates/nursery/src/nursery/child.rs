@@ -1,7 +1,7 @@
 //! [`Child`]: the handle of a child task.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
@@ -9,13 +9,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::checkpoint::{Cancellable, cancellable};
+use crate::checkpoint::{RaiseIfCancelled, raise_if_cancelled, yield_now};
+use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::nursery::erase::Task;
-use crate::run::Run;
+use crate::run::{Run, context};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
 use crate::tree::NodeId;
+use crate::wait::{Label, Params, Slot, WaitState};
 
 /// A child of a nursery, from [`Nursery::start_soon`](crate::Nursery::start_soon).
 ///
@@ -48,11 +50,8 @@ use crate::tree::NodeId;
 /// # }).unwrap();
 /// ```
 pub struct Child<'scope, T> {
-    /// `None` once the value has been taken, or if the child was never started.
-    task: Option<Task<Option<T>>>,
-    wait: Option<Cancellable<Join<T>>>,
+    join: Join<T>,
     node: Option<(Rc<Run>, NodeId)>,
-    place: &'static Location<'static>,
     scope: PhantomData<&'scope ()>,
 }
 
@@ -66,12 +65,12 @@ impl<T> Child<'_, T> {
         place: &'static Location<'static>,
     ) -> Self {
         let node = Some((run.clone(), node));
-        Child { task: Some(task), wait: None, node, place, scope: PhantomData }
+        Child { join: Join::new(Some(task), place), node, scope: PhantomData }
     }
 
     /// The handle of a child that was dropped before it was started.
     pub(crate) fn gone(place: &'static Location<'static>) -> Self {
-        Child { task: None, wait: None, node: None, place, scope: PhantomData }
+        Child { join: Join::new(None, place), node: None, scope: PhantomData }
     }
 
     /// Names the child, for the tree, for reasons and for instruments.
@@ -120,14 +119,13 @@ impl<T> Child<'_, T> {
     /// [`Cancelled`]: of the waiting task.
     pub async fn cancel_and_join(mut self) -> Result<Option<T>, Cancelled> {
         self.cancel();
-        let Some(task) = self.task.take() else { return Ok(None) };
-        cancellable(Join { task: Some(task) }).inside().waiting_for("a child").at(self.place).await
+        poll_fn(|cx| self.join.poll(cx)).await
     }
 
     /// Returns whether the child has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task.as_ref().is_none_or(|task| task.is_finished()) && self.wait.is_none()
+        self.join.is_finished()
     }
 
     /// Returns the identity of the child's task; `None` if it was started when its nursery was being dropped.
@@ -140,27 +138,9 @@ impl<T> Child<'_, T> {
 impl<T> Future for Child<'_, T> {
     type Output = Result<T, Cancelled>;
 
-    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let place = this.place;
-        if this.wait.is_none() {
-            let join = Join { task: this.task.take() };
-            let wait = cancellable(join).inside().waiting_for("a child").at(place);
-            this.wait = Some(wait);
-        }
-        let wait = this.wait.as_mut().expect("made just now");
-        let value = ready!(Pin::new(&mut *wait).poll_keeping(cx));
-        if value.is_err() {
-            // The child goes on, and can be awaited again.
-            this.task = wait.take_foreign().and_then(|mut join| join.task.take());
-        }
-        this.wait = None;
-        Poll::Ready(match value {
-            Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(no_value()),
-            Err(cancelled) => Err(cancelled),
-        })
+        let value = ready!(self.join.poll(cx))?;
+        Poll::Ready(value.ok_or_else(no_value))
     }
 }
 
@@ -169,37 +149,74 @@ fn no_value() -> Cancelled {
     Cancelled(Arc::new(CancelReason::new(CancelSource::Nursery).with_text(text)))
 }
 
-impl<T> Drop for Child<'_, T> {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            detach(task);
-        }
-    }
-}
-
-/// Lets the task go on by itself.
-fn detach<T>(task: Task<Option<T>>) {
-    task.metadata().unwatch();
-    task.detach();
-}
-
 impl<T> fmt::Debug for Child<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Child").field("finished", &self.is_finished()).finish_non_exhaustive()
     }
 }
 
-/// Waits for a task's value. `None`: it has none.
+/// Waits for a task's value.
 struct Join<T> {
+    /// `None` once the value has been taken, or if the child was never started.
     task: Option<Task<Option<T>>>,
+    progress: Progress,
+    slot: Slot,
+    place: &'static Location<'static>,
 }
 
-impl<T> Unpin for Join<T> {}
+/// How far the present wait is.
+enum Progress {
+    Checking(RaiseIfCancelled),
+    Polling,
+    /// The value is there, and has yielded to others.
+    Yielded,
+}
 
-impl<T> Future for Join<T> {
-    type Output = Option<T>;
+impl<T> Join<T> {
+    fn new(task: Option<Task<Option<T>>>, place: &'static Location<'static>) -> Self {
+        Join { task, progress: Progress::new(), slot: Slot::default(), place }
+    }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(Task::is_finished)
+    }
+
+    /// The value; `None`: it has none. Cancelled, it can be polled again: the child goes on.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Cancelled>> {
+        let result = ready!(self.poll_once(cx));
+        self.progress = Progress::new();
+        self.slot.withdraw();
+        Poll::Ready(result)
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Cancelled>> {
+        if let Progress::Checking(check) = &mut self.progress {
+            context::position_at(WHAT, self.place); // panics, with advice, outside a task
+            ready!(check.poll_check(cx))?;
+            self.progress = Progress::Polling;
+        }
+        let waited = self.slot.is_registered();
+        let state = if waited { self.slot.poll(cx) } else { Poll::Pending };
+        let is_due = !waited && matches!(self.progress, Progress::Polling);
+        if is_due && self.is_finished() && !context::spend_budget() {
+            self.progress = Progress::Yielded;
+            return yield_now(cx);
+        }
+        if let Poll::Ready(value) = self.poll_task(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        if state == Poll::Ready(WaitState::Cancelled) {
+            return Poll::Ready(Err(self.slot.cancelled()));
+        }
+        if !waited {
+            let label = Label { what: WHAT, place: self.place };
+            let params = Params { label, limit: Limit::Never, lot: None, outside: false };
+            self.slot.register(cx, params);
+        }
+        Poll::Pending
+    }
+
+    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let Some(task) = &mut self.task else { return Poll::Ready(None) };
         let value = ready!(Pin::new(task).poll(cx));
         // The task is finished; its handle has nothing left to give.
@@ -209,9 +226,19 @@ impl<T> Future for Join<T> {
 }
 
 impl<T> Drop for Join<T> {
+    /// Lets the task go on by itself.
     fn drop(&mut self) {
         if let Some(task) = self.task.take() {
-            detach(task);
+            task.metadata().unwatch();
+            task.detach();
         }
     }
 }
+
+impl Progress {
+    fn new() -> Self {
+        Progress::Checking(raise_if_cancelled())
+    }
+}
+
+const WHAT: &str = "a child";

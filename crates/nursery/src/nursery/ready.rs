@@ -1,23 +1,40 @@
 //! The ready list of a nursery: which of its children are to be polled in its next turn.
 //!
-//! A child that is woken is put here, and the nursery's own waker is woken, so that the task that owns
-//! the nursery is put on *its* list, and so on up to the root. When the nursery is polled it takes what is on
-//! the list now, once each; what becomes ready meanwhile waits for the next turn.
+//! A child that is woken is put here, and the nursery's owner is woken, so that the task that owns the nursery
+//! is put on *its* list, and so on up to the root. When the nursery is polled it takes what is on the list now,
+//! once each; what becomes ready meanwhile waits for the next turn.
+//!
+//! A wake-up that comes from the run itself (a hand-off, a timer, a cancellation, a child for its nursery's owner) does
+//! not go through a waker: the task is put on its list as it is. So a level of nesting costs no atomic operation.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::nursery::erase::Runnable;
+use crate::nursery::erase::{Direct, Runnable};
 use crate::run::{Run, context};
 use crate::tree::{Kind, Node, NodeId};
 
-#[derive(Default)]
+/// How much the tasks of a run have to do: entries on all its lists, and tasks that are to poll again.
+#[derive(Clone, Default)]
+pub(crate) struct Load(Rc<Cell<usize>>);
+
+impl Load {
+    pub(crate) fn add(&self, n: usize) {
+        self.0.set(self.0.get().wrapping_add(n));
+    }
+
+    pub(crate) fn sub(&self, n: usize) {
+        self.0.set(self.0.get().wrapping_sub(n));
+    }
+}
+
 pub(crate) struct Ready {
-    list: RefCell<VecDeque<Runnable>>,
-    /// Wakes the owner. Absent while the owner polls, and once it has been woken.
-    owner: RefCell<Option<Waker>>,
+    list: RefCell<VecDeque<Entry>>,
+    pub(crate) load: Load,
+    /// Who polls the nursery. Absent while it does, and once it has been woken.
+    owner: RefCell<Option<Owner>>,
     /// Tasks on this list that are not below the nursery's node yet: those that `start` waits for.
     starting: RefCell<Vec<NodeId>>,
     polling: Cell<bool>,
@@ -25,20 +42,107 @@ pub(crate) struct Ready {
     pub(crate) waits_for_children: Cell<bool>,
 }
 
+/// A task that is to be polled.
+pub(crate) enum Entry {
+    /// Woken through its waker.
+    Woken(Runnable),
+    /// Woken by the run.
+    Direct(Direct),
+}
+
+/// Who is to be woken when something is put on a list.
+pub(crate) enum Owner {
+    /// A task of the run, which polls the nursery with its own waker.
+    Task(NodeId),
+    /// Something else in which the nursery is polled.
+    Foreign(Waker),
+}
+
+impl Entry {
+    pub(crate) fn task(&self) -> NodeId {
+        match self {
+            Entry::Woken(runnable) => runnable.metadata().node,
+            Entry::Direct(direct) => direct.task(),
+        }
+    }
+
+    fn run(self) {
+        match self {
+            Entry::Woken(runnable) => {
+                runnable.run();
+            }
+            Entry::Direct(direct) => direct.run(),
+        }
+    }
+}
+
+impl Owner {
+    pub(crate) fn wake(self, run: &Run) {
+        match self {
+            Owner::Task(task) => run.change(|state, fx| state.wake_task(task, fx)),
+            Owner::Foreign(waker) => waker.wake(),
+        }
+    }
+
+    fn is_like(&self, waker: &Waker) -> bool {
+        match self {
+            Owner::Task(task) => {
+                context::is_task_waker(waker) && context::current_task() == Some(*task)
+            }
+            Owner::Foreign(owner) => !context::is_task_waker(waker) && owner.will_wake(waker),
+        }
+    }
+
+    fn new(waker: &Waker) -> Self {
+        match context::current_task() {
+            Some(task) if context::is_task_waker(waker) => Owner::Task(task),
+            _ => Owner::Foreign(waker.clone()),
+        }
+    }
+}
+
 impl Ready {
+    pub(crate) fn new(load: Load) -> Self {
+        Ready {
+            list: RefCell::default(),
+            load,
+            owner: RefCell::default(),
+            starting: RefCell::default(),
+            polling: Cell::new(false),
+            waits_for_children: Cell::new(false),
+        }
+    }
+
+    /// Makes it as new, for another nursery. Nothing is in it any more.
+    pub(crate) fn reset(&self) {
+        let owner = self.owner.take();
+        drop(owner);
+        self.polling.set(false);
+        self.waits_for_children.set(false);
+    }
+
+    /// Has nothing else in the run anything to do but what is on this list?
+    pub(crate) fn is_alone(&self) -> bool {
+        let len = self.list.borrow().len();
+        len > 0 && self.load.0.get() == len
+    }
+
     /// Puts a task on the list. Returns whom to wake, with nothing borrowed.
     #[must_use]
-    pub(crate) fn push(&self, runnable: Runnable) -> Option<Waker> {
-        self.list.borrow_mut().push_back(runnable);
+    pub(crate) fn push(&self, entry: Entry) -> Option<Owner> {
+        self.list.borrow_mut().push_back(entry);
+        self.load.add(1);
         self.take_owner()
     }
 
     /// Makes the owner look, unless it is looking.
-    pub(crate) fn wake_owner(&self) {
-        self.take_owner().into_iter().for_each(Waker::wake);
+    pub(crate) fn wake_owner(&self, run: &Run) {
+        if let Some(owner) = self.take_owner() {
+            owner.wake(run);
+        }
     }
 
-    fn take_owner(&self) -> Option<Waker> {
+    fn take_owner(&self) -> Option<Owner> {
         if self.polling.get() { None } else { self.owner.borrow_mut().take() }
     }
 
@@ -53,11 +157,11 @@ impl Ready {
 
     /// Puts the children that are ready now in the order in which they will run, and returns their number.
     pub(crate) fn order_batch(&self, run: &Run) -> usize {
-        let mut list = self.list.borrow_mut();
-        if list.len() > 1 {
-            run.order(list.make_contiguous());
+        let len = self.list.borrow().len();
+        if len > 1 {
+            run.order(self.list.borrow_mut().make_contiguous());
         }
-        list.len()
+        len
     }
 
     /// Polls a batch: those that have become ready since it was ordered wait for the next.
@@ -65,9 +169,12 @@ impl Ready {
         for _ in 0..batch {
             let next = self.list.borrow_mut().pop_front();
             match next {
-                Some(runnable) => runnable.run(),
+                Some(entry) => {
+                    self.load.sub(1);
+                    entry.run();
+                }
                 None => break,
-            };
+            }
             run.notice_overdue();
         }
     }
@@ -81,15 +188,11 @@ impl Ready {
     pub(crate) fn end_poll(&self, waker: &Waker) {
         self.polling.set(false);
         if !self.is_empty() {
-            waker.wake_by_ref();
-            return;
+            return context::poll_again(waker);
         }
-        let stale = match &*self.owner.borrow() {
-            Some(owner) => !owner.will_wake(waker),
-            None => true,
-        };
-        if stale {
-            let old = self.owner.replace(Some(waker.clone()));
+        let is_known = self.owner.borrow().as_ref().is_some_and(|owner| owner.is_like(waker));
+        if !is_known {
+            let old = self.owner.replace(Some(Owner::new(waker)));
             drop(old);
         }
     }
@@ -102,19 +205,25 @@ impl Ready {
         self.starting.borrow_mut().retain(|&other| other != task);
     }
 
-    /// Takes one task's `Runnable` off the list.
-    pub(crate) fn take(&self, task: NodeId) -> Option<Runnable> {
+    /// Takes a task off the list.
+    pub(crate) fn take(&self, task: NodeId) -> Vec<Entry> {
         let mut list = self.list.borrow_mut();
-        let at = list.iter().position(|runnable| runnable.metadata().node == task)?;
-        list.remove(at)
+        let mut taken = Vec::new();
+        while let Some(at) = list.iter().position(|entry| entry.task() == task) {
+            taken.extend(list.remove(at));
+            self.load.sub(1);
+        }
+        taken
     }
 
     /// Ends every task of this list, oldest first: those below `node`, then those that are starting.
     pub(crate) fn end_all(self: &Rc<Self>, run: &Rc<Run>, node: NodeId) {
         let _run = context::enter_run(run);
-        let list = self.list.take();
-        let mut queued: BTreeMap<NodeId, Runnable> =
-            list.into_iter().map(|runnable| (runnable.metadata().node, runnable)).collect();
+        let mut queued: BTreeMap<NodeId, Vec<Entry>> = BTreeMap::new();
+        for entry in self.list.take() {
+            self.load.sub(1);
+            queued.entry(entry.task()).or_default().push(entry);
+        }
         let mut tasks: Vec<NodeId> = {
             let state = run.state.borrow();
             state
@@ -127,14 +236,15 @@ impl Ready {
         };
         tasks.append(&mut self.starting.take());
         for task in tasks {
-            run.drop_task(task, queued.remove(&task));
+            run.drop_task(task, queued.remove(&task).unwrap_or_default());
         }
-        for (task, runnable) in queued {
+        for (task, entries) in queued {
             // The main task and the system tasks share a list: what is not below `node` has its turn later. Of
             // others, which ended meanwhile, nothing is left.
             let is_live = run.state.borrow().task(task).is_some();
             if is_live {
-                self.list.borrow_mut().push_back(runnable);
+                self.load.add(entries.len());
+                self.list.borrow_mut().extend(entries);
             }
         }
         let owner = self.owner.take();

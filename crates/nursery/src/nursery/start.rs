@@ -268,6 +268,10 @@ impl<V, E: TaskError> Finish<Result<(), E>> for StartEnd<V, E> {
         &self.core.run
     }
 
+    fn ready(&self) -> &Rc<Ready> {
+        &self.core.ready
+    }
+
     fn finish(self, task: NodeId, result: thread::Result<Result<(), E>>) -> Option<()> {
         let StartEnd { core, starting, early } = self;
         if starting.phase.get() == Phase::Moved {
@@ -403,6 +407,6 @@ impl<V, E> Drop for Pending<V, E> {
             }
         }
         core.leave();
-        core.ready.wake_owner();
+        core.ready.wake_owner(&core.run);
     }
 }

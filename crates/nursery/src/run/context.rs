@@ -9,8 +9,12 @@ use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
+use crate::deadlines::Limit;
 use crate::run::Run;
+use crate::run::inbox::Inbox;
+use crate::scope::frame::scope_node;
 use crate::tree::NodeId;
 
 /// Where the thread is. Copied as a whole when it changes, field by field when it is read.
@@ -25,6 +29,8 @@ struct Frame {
     budget: u32,
     /// Is the current node effectively cancelled?
     cancelled: bool,
+    /// The current task is to be polled again in the next turn.
+    again: bool,
 }
 
 impl Frame {
@@ -35,6 +41,7 @@ impl Frame {
         points: Points { cancel: 0, schedule: 0 },
         budget: 0,
         cancelled: false,
+        again: false,
     };
 }
 
@@ -42,6 +49,33 @@ struct Hot {
     frame: Cell<Frame>,
     /// Changes when any node flips.
     flips: Cell<u32>,
+    home: Cell<Home>,
+    /// The scope in which the thread is though its node is not in the tree yet.
+    deferred: Cell<Option<Deferred>>,
+}
+
+/// What a waker has to know of the current run.
+#[derive(Clone, Copy)]
+struct Home {
+    /// Address of its inbox; 0 outside runs.
+    inbox: usize,
+    generation: u32,
+    /// It has instruments, or had some.
+    is_watched: bool,
+    is_system_clock: bool,
+}
+
+impl Home {
+    const NONE: Home = Home { inbox: 0, generation: 0, is_watched: false, is_system_clock: false };
+
+    fn of(run: &Run) -> Home {
+        Home {
+            inbox: std::ptr::from_ref(run.inbox).addr(),
+            generation: run.generation,
+            is_watched: !run.instruments.is_empty(),
+            is_system_clock: run.is_system_clock,
+        }
+    }
 }
 
 impl Hot {
@@ -60,20 +94,33 @@ pub(crate) struct Points {
 }
 
 thread_local! {
-    static HOT: Hot = const { Hot { frame: Cell::new(Frame::NONE), flips: Cell::new(0) } };
+    static HOT: Hot = const {
+        Hot {
+            frame: Cell::new(Frame::NONE),
+            flips: Cell::new(0),
+            home: Cell::new(Home::NONE),
+            deferred: Cell::new(None),
+        }
+    };
     static RUN: RefCell<Option<Rc<Run>>> = const { RefCell::new(None) };
 }
 
 /// Puts back what was current before.
 pub(crate) struct RunGuard {
     outer: Option<Rc<Run>>,
+    home: Home,
     frame: Frame,
 }
 
 /// Makes `run` the current one, at no task.
 pub(crate) fn enter_run(run: &Rc<Run>) -> RunGuard {
+    enter_deferred();
     let outer = RUN.with(|current| current.replace(Some(run.clone())));
-    RunGuard { outer, frame: HOT.with(|hot| hot.frame.replace(Frame::NONE)) }
+    HOT.with(|hot| RunGuard {
+        outer,
+        home: hot.home.replace(Home::of(run)),
+        frame: hot.frame.replace(Frame::NONE),
+    })
 }
 
 impl Drop for RunGuard {
@@ -82,6 +129,7 @@ impl Drop for RunGuard {
         drop(ended);
         HOT.with(|hot| {
             hot.frame.set(self.frame);
+            hot.home.set(self.home);
             hot.flips.set(hot.flips.get().wrapping_add(1));
         });
         refresh_current();
@@ -124,6 +172,91 @@ impl Drop for NodeGuard {
     }
 }
 
+/// A time limit whose scope is not in the tree yet.
+///
+/// Most bodies of a time limit are ready at once, and never need its node: it is made when somebody asks for the
+/// current node, or when the body has to wait. There is one at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Deferred {
+    pub(crate) timeout: Duration,
+    pub(crate) place: &'static Location<'static>,
+}
+
+/// Puts the outer node back. Dropped without a word, it takes the node out again.
+pub(crate) struct DeferredGuard {
+    outer: Option<NodeId>,
+}
+
+/// Makes a deferred scope the current one. Not under a virtual clock, which may be moved by hand before the body waits,
+/// nor outside tasks: there it is `None`.
+#[inline]
+pub(crate) fn defer(deferred: Deferred) -> Option<DeferredGuard> {
+    HOT.with(|hot| {
+        if !hot.home.get().is_system_clock || hot.frame.get().task.is_none() {
+            return None;
+        }
+        enter_deferred();
+        hot.deferred.set(Some(deferred));
+        Some(DeferredGuard { outer: hot.frame.get().node })
+    })
+}
+
+impl DeferredGuard {
+    /// Leaves the scope. Its node, if it has one, is the caller's.
+    #[inline]
+    pub(crate) fn leave(mut self) -> Option<NodeId> {
+        self.restore()
+    }
+
+    #[inline]
+    fn restore(&mut self) -> Option<NodeId> {
+        let outer = self.outer.take()?;
+        HOT.with(|hot| {
+            if hot.deferred.take().is_some() {
+                return None;
+            }
+            let entered = hot.frame.get().node;
+            hot.change(|frame| frame.node = Some(outer));
+            refresh_current();
+            entered
+        })
+    }
+}
+
+impl Drop for DeferredGuard {
+    /// For panics.
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(node) = self.restore() {
+            let node = with_run(|run| run.and_then(|run| run.state.borrow_mut().remove(node)));
+            drop(node);
+        }
+    }
+}
+
+/// Gives the deferred scope its node, if there is one.
+#[inline]
+pub(crate) fn enter_deferred() {
+    if HOT.with(|hot| hot.deferred.get().is_some()) {
+        enter_deferred_now();
+    }
+}
+
+#[cold]
+fn enter_deferred_now() {
+    let (deferred, parent) = HOT.with(|hot| (hot.deferred.take(), hot.frame.get().node));
+    let (Some(Deferred { timeout, place }), Some(run)) = (deferred, try_current_run()) else {
+        return;
+    };
+    let id = {
+        let mut state = run.state.borrow_mut();
+        let id = state.insert(parent, scope_node(place, false));
+        state.set_limit(id, Limit::Timeout(timeout));
+        id
+    };
+    HOT.with(|hot| hot.change(|frame| frame.node = Some(id)));
+}
+
 /// Puts the outer task back.
 pub(crate) struct TaskGuard<'a> {
     outer: Frame,
@@ -147,6 +280,7 @@ pub(crate) fn enter_task<'a>(
         points: points.get(),
         budget: budget - 1,
         cancelled,
+        again: false,
     };
     HOT.with(|hot| TaskGuard { outer: hot.frame.replace(frame), flips: hot.flips.get(), points })
 }
@@ -154,14 +288,58 @@ pub(crate) fn enter_task<'a>(
 impl Drop for TaskGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        let stale = HOT.with(|hot| {
-            self.points.set(hot.frame.replace(self.outer).points);
-            hot.flips.get() != self.flips
+        let (again, stale) = HOT.with(|hot| {
+            let frame = hot.frame.replace(self.outer);
+            self.points.set(frame.points);
+            (frame.again, hot.flips.get() != self.flips)
         });
+        if again {
+            with_run(|run| run.inspect(|run| run.load.sub(1)).is_some());
+        }
         if stale {
             refresh_current();
         }
     }
+}
+
+/// Is this the inbox of the current run?
+#[inline]
+pub(crate) fn is_home(inbox: &'static Inbox, generation: u32) -> bool {
+    let home = HOT.with(|hot| hot.home.get());
+    home.inbox == std::ptr::from_ref(inbox).addr() && home.generation == generation
+}
+
+/// May the current run have instruments?
+#[inline]
+pub(crate) fn is_watched() -> bool {
+    HOT.with(|hot| hot.home.get().is_watched)
+}
+
+/// The current run gets an instrument.
+pub(crate) fn watch() {
+    HOT.with(|hot| hot.home.set(Home { is_watched: true, ..hot.home.get() }));
+}
+
+/// Makes the current task, or whoever else polls with `waker`, poll again in its next turn.
+#[inline]
+pub(crate) fn poll_again(waker: &Waker) {
+    if !is_task_waker(waker) {
+        return waker.wake_by_ref();
+    }
+    let is_first = HOT.with(|hot| {
+        let is_first = !hot.frame.get().again;
+        hot.change(|frame| frame.again = true);
+        is_first
+    });
+    if is_first {
+        with_run(|run| run.inspect(|run| run.load.add(1)).is_some());
+    }
+}
+
+/// Is the current task to be polled again?
+#[inline]
+pub(crate) fn is_again() -> bool {
+    HOT.with(|hot| hot.frame.get().again)
 }
 
 fn identity(waker: &Waker) -> usize {
@@ -231,7 +409,7 @@ fn refresh_current() {
 }
 
 pub(crate) fn is_current(run: &Run) -> bool {
-    with_run(|current| current.is_some_and(|current| std::ptr::eq(&raw const **current, run)))
+    is_home(run.inbox, run.generation)
 }
 
 /// Calls `f` with the current run; with none, too, while the thread is being torn down. `f` must not poll, wake
@@ -278,6 +456,7 @@ pub(crate) fn position(what: &str) -> (NodeId, NodeId) {
 
 /// The same, for what was made at `place`.
 pub(crate) fn position_at(what: &str, place: &Location<'_>) -> (NodeId, NodeId) {
+    enter_deferred();
     match HOT.with(|hot| hot.frame.get()) {
         Frame { node: Some(node), task: Some(task), .. } => (node, task),
         _ => outside(what, place),

@@ -16,6 +16,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Idle, OnIdle, real_now};
+use crate::nursery::erase;
 use crate::run::Run;
 use crate::stats;
 use crate::wait::WaitState;
@@ -53,6 +54,17 @@ impl Run {
         }
     }
 
+    /// Begins a turn in which only one nursery has something to do. Returns false if there is something else, after
+    /// all. Never with a budget of 1: there tests count on one turn a poll, to interrupt between any two.
+    pub(crate) fn begin_turn_alone(&self) -> bool {
+        let steps = self.steps.get() - self.host_poll.get().begun_at;
+        self.budget > 1
+            && steps < POLL_STEPS
+            && !self.inbox.is_filled()
+            && !self.crashed()
+            && !self.serve_deadlines()
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.ready.is_empty() && !self.inbox.is_filled()
     }
@@ -63,7 +75,7 @@ impl Run {
         }
         let (woken, calls) = self.inbox.take_woken();
         for runnable in woken {
-            self.schedule(runnable);
+            erase::schedule_at_home(runnable);
         }
         // Only those that are there now: a call that queues itself again waits for the next turn.
         for _ in 0..calls {

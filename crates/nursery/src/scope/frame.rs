@@ -9,7 +9,7 @@
 use std::panic::Location;
 use std::rc::Rc;
 
-use crate::deadlines::Limit;
+use crate::deadlines::{Limit, Timer};
 use crate::run::{Run, context};
 use crate::tree::{Kind, Node, NodeId};
 
@@ -26,6 +26,11 @@ pub(crate) struct Left {
 }
 
 impl Frame {
+    /// The frame of a node that is in the tree already.
+    pub(crate) fn of(run: Rc<Run>, node: NodeId) -> Self {
+        Frame { entry: Some((run, node)) }
+    }
+
     pub(crate) fn entry(&self) -> Option<&(Rc<Run>, NodeId)> {
         self.entry.as_ref()
     }
@@ -90,7 +95,7 @@ impl Drop for Frame {
 
 /// A scope's node.
 pub(crate) fn scope_node(place: &'static Location<'static>, shield: bool) -> Node {
-    let mut node = Node::new(Kind::Scope, place);
+    let mut node = Node::new(Kind::Scope(Timer::Never), place);
     node.shield = shield;
     node
 }

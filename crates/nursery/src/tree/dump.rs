@@ -1,9 +1,16 @@
 //! [`Tree`]: a picture of the run's tasks, nurseries and scopes.
 
+mod cycle;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
+use std::rc::Rc;
 use std::time::Instant;
 
+use slotmap::Key;
+
+use crate::park::LotCore;
 use crate::run::{Run, context};
 use crate::scope::Relative;
 use crate::scope::reason::CancelReason;
@@ -37,19 +44,22 @@ use crate::wait::WaitState;
 #[must_use]
 #[track_caller]
 pub fn tree() -> Tree {
+    context::enter_deferred();
     snapshot(&context::current_run("`nursery::tree`"))
 }
 
 pub(crate) fn snapshot(run: &Run) -> Tree {
     let now = run.now();
     let state = run.state.borrow();
+    let holders = holders(&state);
     let mut nodes = Vec::new();
     let orphans = state.nodes.iter().filter(|(id, n)| n.parent.is_none() && *id != run.root);
     let mut stack: Vec<(NodeId, usize)> = orphans.map(|(id, _)| (id, 0)).collect();
     // When the run has ended, nothing is left.
     stack.extend(state.nodes.contains_key(run.root).then_some((run.root, 0)));
     while let Some((id, depth)) = stack.pop() {
-        nodes.push(describe(run, &state, id, depth, now));
+        let waits = waits(run, &state, &holders, id);
+        nodes.push(describe(run, &state, id, depth, now, waits));
         let from = stack.len();
         stack.extend(state.children(id).map(|child| (child, depth + 1)));
         stack[from..].reverse();
@@ -57,23 +67,56 @@ pub(crate) fn snapshot(run: &Run) -> Tree {
     Tree { nodes }
 }
 
-fn describe(run: &Run, state: &State, id: NodeId, depth: usize, now: Instant) -> TreeNode {
-    let node = &state.nodes[id];
+/// Which tasks break a lot when they end: those that hold what its waiters wait for.
+type Holders = BTreeMap<*const LotCore, Vec<NodeId>>;
+
+fn holders(state: &State) -> Holders {
+    let mut holders = Holders::new();
+    for (&task, lots) in &state.breakers {
+        for lot in lots {
+            holders.entry(Rc::as_ptr(lot)).or_default().push(task);
+        }
+    }
+    holders
+}
+
+/// What is waited for directly in a node, the newest wait first.
+fn waits(run: &Run, state: &State, holders: &Holders, id: NodeId) -> Vec<TreeWait> {
     let mut waits = Vec::new();
-    let mut at = node.first_wait;
+    let mut at = state.nodes[id].first_wait;
     while let Some(wait) = at.and_then(|id| state.waits.get(id)) {
         if wait.state == WaitState::Waiting {
-            waits.push((wait.label.what, wait.label.place));
+            let holders = wait.lot.as_ref().and_then(|lot| holders.get(&Rc::as_ptr(lot)));
+            waits.push(TreeWait {
+                what: wait.label.what,
+                place: wait.label.place,
+                held_by: holders.into_iter().flatten().map(|&task| run.task_id(task)).collect(),
+                holders: holders.into_iter().flatten().map(|&task| state.label(task)).collect(),
+            });
         }
         at = wait.next_on_node;
     }
+    waits
+}
+
+fn describe(
+    run: &Run,
+    state: &State,
+    id: NodeId,
+    depth: usize,
+    now: Instant,
+    waits: Vec<TreeWait>,
+) -> TreeNode {
+    let node = &state.nodes[id];
     TreeNode {
+        id: id.data().as_ffi(),
         depth,
         kind: kind(run, id, node),
         task: node.is_task().then(|| run.task_id(id)),
         name: node.name().map(str::to_owned),
         place: node.place,
         waits,
+        waits_for_children: waits_for_children(run, id, node),
         deadline: state.deadline(node),
         now,
         shield: node.shield,
@@ -83,12 +126,22 @@ fn describe(run: &Run, state: &State, id: NodeId, depth: usize, now: Instant) ->
     }
 }
 
+fn waits_for_children(run: &Run, id: NodeId, node: &Node) -> bool {
+    match &node.kind {
+        // The run's own list is no task's.
+        Kind::Nursery(ready, _) => {
+            id != run.root && id != run.system && ready.waits_for_children.get()
+        }
+        Kind::Task(_) | Kind::Scope(_) => false,
+    }
+}
+
 fn kind(run: &Run, id: NodeId, node: &Node) -> NodeKind {
     match &node.kind {
         _ if id == run.root => NodeKind::Run,
         Kind::Task(_) => NodeKind::Task,
-        Kind::Nursery(_) => NodeKind::Nursery,
-        Kind::Scope => NodeKind::Scope,
+        Kind::Nursery(..) => NodeKind::Nursery,
+        Kind::Scope(_) => NodeKind::Scope,
     }
 }
 
@@ -124,6 +177,8 @@ pub enum NodeKind {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TreeNode {
+    /// Tells it from all other nodes that the run has had or will have.
+    pub id: u64,
     /// How far it is from the root.
     pub depth: usize,
     /// What it is.
@@ -134,8 +189,10 @@ pub struct TreeNode {
     pub name: Option<String>,
     /// Where the task was started, or the scope or nursery entered.
     pub place: &'static Location<'static>,
-    /// What is waited for directly in it, and where.
-    pub waits: Vec<(&'static str, &'static Location<'static>)>,
+    /// What is waited for directly in it.
+    pub waits: Vec<TreeWait>,
+    /// It is a nursery whose body has ended: the task that opened it waits for those in it.
+    pub waits_for_children: bool,
     /// Its deadline, unless it has been cancelled.
     pub deadline: Option<Instant>,
     /// The time at which the picture was made.
@@ -148,6 +205,21 @@ pub struct TreeNode {
     pub effectively_cancelled: bool,
     /// Why.
     pub reason: Option<CancelReason>,
+}
+
+/// Something that is waited for, from [`TreeNode::waits`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TreeWait {
+    /// What it is, such as `"a lock"`.
+    pub what: &'static str,
+    /// Where the program says so.
+    pub place: &'static Location<'static>,
+    /// The tasks that hold it, where that is known: the
+    /// [breakers](crate::lowlevel::ParkingLot::add_breaker) of the lot.
+    pub held_by: Vec<TaskId>,
+    /// Their names.
+    holders: Vec<String>,
 }
 
 impl fmt::Display for TreeNode {
@@ -164,8 +236,11 @@ impl fmt::Display for TreeNode {
         if self.kind != NodeKind::Run {
             write!(f, " ({})", Place(self.place))?;
         }
-        for (what, place) in &self.waits {
-            write!(f, ", waits for {what} ({})", Place(place))?;
+        for wait in &self.waits {
+            write!(f, ", waits for {} ({})", wait.what, Place(wait.place))?;
+            for holder in &wait.holders {
+                write!(f, ", held by task {holder:?}")?;
+            }
         }
         if let Some(at) = self.deadline {
             write!(f, ", deadline {}", Relative(at, self.now))?;
