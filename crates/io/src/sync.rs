@@ -32,6 +32,7 @@ pub(crate) mod line;
 mod lock;
 mod mutex;
 mod once;
+pub(crate) mod quick;
 mod rwlock;
 mod semaphore;
 

@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::StreamExt as _;
-use nursery::lowlevel::{points, wait_all_tasks_blocked};
 use nursery::{
     CancelScope, Cancelled, TaskError, checkpoint, move_on_after, open_nursery, sleep, tree,
 };
@@ -17,23 +17,9 @@ use nursery_io::channel::{
 };
 use nursery_testing::Test;
 
-fn run<T>(main: impl Future<Output = anyhow::Result<T>>) -> T {
-    nursery_testing::run(main).unwrap()
-}
+mod support;
 
-async fn settled() -> Result<(), Cancelled> {
-    wait_all_tasks_blocked(Duration::ZERO).await
-}
-
-/// Awaits `op`, which has to be a cancel point and a schedule point.
-async fn checkpoints<T>(op: impl Future<Output = T>) -> T {
-    let before = points();
-    let value = op.await;
-    let after = points();
-    assert!(after.cancel != before.cancel, "not a cancel point");
-    assert!(after.schedule != before.schedule, "not a schedule point");
-    value
-}
+use support::{checkpoints, run, settled};
 
 /// All values up to the end of the channel.
 async fn collect<T>(receiver: &Receiver<T>) -> Result<Vec<T>, RecvError> {
@@ -356,6 +342,28 @@ fn statistics() {
         .await?;
         assert_eq!(s.statistics().tasks_waiting_recv, 0);
         Ok(())
+    });
+}
+
+#[test]
+fn the_peak_counts_values_of_senders_that_waited() {
+    run(async {
+        let (s, r) = &channel::open(1);
+        {
+            let mut recv = pin!(r.recv());
+            assert!(futures_lite::future::poll_once(&mut recv).await.is_none());
+            s.try_send(1)?; // past the buffer
+            assert_eq!(s.statistics().peak_buffer_used, 0);
+        } // it came back
+        open_nursery(async |n| -> anyhow::Result<()> {
+            n.start_soon(async { Ok(s.send(2).await?) });
+            settled().await?;
+            assert_eq!(r.try_recv()?, 1); // 2 goes into the buffer
+            let stats = r.statistics();
+            assert_eq!((stats.current_buffer_used, stats.peak_buffer_used), (1, 1));
+            Ok(())
+        })
+        .await
     });
 }
 
@@ -693,9 +701,26 @@ fn a_stream_is_cancelled_and_goes_on_afterwards() {
 }
 
 #[test]
+fn a_cancellation_of_a_step_of_a_stream_that_was_given_up_is_not_reported_elsewhere() {
+    run(async {
+        let (s, mut r) = channel::open(1);
+        let scope = CancelScope::new();
+        let body = scope.enter(async {
+            assert!(futures_lite::future::poll_once(r.try_next()).await.is_none());
+            scope.cancel();
+            anyhow::Ok(())
+        });
+        body.await?;
+        s.try_send(1)?;
+        assert_eq!(r.try_next().await?, Some(1));
+        Ok(())
+    });
+}
+
+#[test]
 fn what_a_stream_was_given_that_is_not_polled_any_more_goes_to_who_asks_next() {
     run(async {
-        for way in ["recv", "try_recv", "stream", "drop"] {
+        for way in ["recv", "try_recv", "stream", "close", "drop"] {
             let (s, mut r) = channel::open(0);
             let other = r.clone();
             // The stream waits, and is left.
@@ -707,6 +732,10 @@ fn what_a_stream_was_given_that_is_not_polled_any_more_goes_to_who_asks_next() {
                 "recv" => assert_eq!(r.recv().await?, 1),
                 "try_recv" => assert_eq!(r.try_recv()?, 1),
                 "stream" => assert_eq!(r.try_next().await?, Some(1)),
+                "close" => {
+                    r.close();
+                    assert_eq!(other.try_recv()?, 1);
+                }
                 _ => {
                     drop(r);
                     assert_eq!(other.try_recv()?, 1);

@@ -8,24 +8,15 @@ use std::time::Duration;
 
 use futures_lite::future::{or, poll_once};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use nursery::lowlevel::{points, wait_all_tasks_blocked};
-use nursery::{CancelScope, Cancelled, TaskError, move_on_after, open_nursery, sleep};
+use nursery::lowlevel::points;
+use nursery::{CancelScope, TaskError, move_on_after, open_nursery, sleep};
 use nursery_io::channel::broadcast::{self, Receiver, RecvError};
 use nursery_io::channel::{SendError, TryRecvError};
 use nursery_io::sync::Event;
-use nursery_testing::Test;
 
-fn seeds(main: impl AsyncFn() -> anyhow::Result<()>) {
-    for seed in 0..100 {
-        if let Err(error) = Test::new().seed(seed).run(main()) {
-            panic!("seed {seed}: {error:?}");
-        }
-    }
-}
+mod support;
 
-async fn settled() -> Result<(), Cancelled> {
-    wait_all_tasks_blocked(Duration::ZERO).await
-}
+use support::{seeds, settled};
 
 fn drain<T: Clone>(r: &Receiver<T>) -> Vec<T> {
     std::iter::from_fn(|| r.try_recv().ok()).collect()

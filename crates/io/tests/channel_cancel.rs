@@ -1,32 +1,22 @@
 //! Whatever cuts a send or a receive short, and whenever: no value is lost, doubled or out of order. Under 100 seeds each.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
-use std::time::Duration;
+use std::rc::Rc;
+use std::task::Context;
 
 use futures_lite::future::{or, poll_once, zip};
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use nursery::lowlevel::wait_all_tasks_blocked;
-use nursery::{CancelScope, Cancelled, checkpoint, move_on_after, now, open_nursery, sleep};
-use nursery_io::channel::{self, Receiver, RecvError, SendError, Sender, TryRecvError, UNBOUNDED};
+use nursery::{CancelScope, checkpoint, move_on_after, now, open_nursery, sleep};
+use nursery_io::channel::{
+    self, Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, UNBOUNDED,
+};
 use nursery_io::sync::Event;
-use nursery_testing::Test;
 
-const SECOND: Duration = Duration::from_secs(1);
+mod support;
 
-fn seeds<F: Future<Output = anyhow::Result<()>>>(main: impl Fn() -> F) {
-    for seed in 0..100 {
-        if let Err(error) = Test::new().seed(seed).run(main()) {
-            panic!("seed {seed}: {error:?}");
-        }
-    }
-}
-
-async fn settled() -> Result<(), Cancelled> {
-    wait_all_tasks_blocked(Duration::ZERO).await
-}
+use support::{SECOND, seeds, seeds_with_budget, settled, spin, waker_that_calls};
 
 /// Channels the senders of which wait: nobody receives, and the buffer is full (of zeros).
 fn full() -> Vec<(Sender<u32>, Receiver<u32>)> {
@@ -318,7 +308,7 @@ fn receivers_dropped_after_the_hand_over_put_the_values_back_in_order() {
 #[test]
 fn a_value_that_comes_back_when_the_last_receiver_is_gone_is_dropped() {
     seeds(async || {
-        let value = std::rc::Rc::new(());
+        let value = Rc::new(());
         let (s, r) = channel::open(0);
         {
             let mut recv = pin!(r.recv());
@@ -326,7 +316,7 @@ fn a_value_that_comes_back_when_the_last_receiver_is_gone_is_dropped() {
             s.try_send(value.clone()).unwrap();
             r.close();
         }
-        assert_eq!(std::rc::Rc::strong_count(&value), 1);
+        assert_eq!(Rc::strong_count(&value), 1);
         Ok(())
     });
 }
@@ -343,7 +333,7 @@ fn a_deadline_at_the_instant_of_the_other_side_comes_first() {
                     Ok(())
                 });
                 sleep(SECOND).await?;
-                assert_eq!(drain(r), []);
+                assert!(drain(r).is_empty());
                 Ok::<_, anyhow::Error>(())
             })
             .await?;
@@ -451,27 +441,14 @@ fn under_a_foreign_waker_each_is_cancelled() {
     });
 }
 
-/// Pending, and woken again, so many times.
-async fn spin(times: usize) {
-    for _ in 0..times {
-        let mut was_polled = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut was_polled, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
 #[test]
 fn polled_for_nothing_it_stays_where_it_is_in_the_line() {
     seeds(async || {
         for (s, r) in &full() {
             open_nursery(async |n| {
-                n.start_soon(async { zip(spin(10), async { Ok(s.send(1).await?) }).await.1 });
+                n.start_soon(async {
+                    zip(spin(10, || {}), async { Ok(s.send(1).await?) }).await.1
+                });
                 for _ in 0..3 {
                     checkpoint().await?;
                 }
@@ -490,8 +467,8 @@ fn polled_for_nothing_it_stays_where_it_is_in_the_line() {
 
 #[test]
 fn in_a_storm_of_time_limits_and_drops_every_value_arrives_once_and_in_order() {
-    for capacity in [0, 1, 3, UNBOUNDED] {
-        seeds(async || {
+    for (capacity, budget) in [(0, 1), (1, 1), (3, 1), (UNBOUNDED, 1), (0, 3), (1, 3), (3, 3)] {
+        seeds_with_budget(budget, async || {
             let (s, r) = channel::open(capacity);
             let (sent, got) = (&RefCell::new(vec![]), &RefCell::new(vec![]));
             let limits = &Cell::new(0_u32);
@@ -562,8 +539,8 @@ fn in_a_storm_of_time_limits_and_drops_every_value_arrives_once_and_in_order() {
 
 #[test]
 fn one_consumer_whose_receives_are_dropped_again_and_again_gets_everything_in_order() {
-    for capacity in [0, 1, 3, UNBOUNDED] {
-        seeds(async || {
+    for (capacity, budget) in [(0, 1), (1, 1), (3, 1), (UNBOUNDED, 1), (0, 3), (1, 3), (3, 3)] {
+        seeds_with_budget(budget, async || {
             let (s, r) = channel::open(capacity);
             let got = &mut vec![];
             open_nursery(async |n| {
@@ -577,7 +554,7 @@ fn one_consumer_whose_receives_are_dropped_again_and_again_gets_everything_in_or
                     // Gives up after so many polls.
                     let recv = async { Ok(r.recv().await?) };
                     let stop = async {
-                        spin(polls).await;
+                        spin(polls, || {}).await;
                         Err(anyhow::anyhow!("stopped"))
                     };
                     match or(stop, recv).await {
@@ -593,4 +570,80 @@ fn one_consumer_whose_receives_are_dropped_again_and_again_gets_everything_in_or
             Ok(())
         });
     }
+}
+
+/// Polls under a waker that calls `hook` inside the call that wakes it.
+fn poll_hooked(wait: &mut LocalBoxFuture<'static, ()>, hook: impl FnOnce() + 'static) {
+    let waker = waker_that_calls(hook);
+    assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+}
+
+#[test]
+fn a_waker_that_drops_the_receive_it_would_wake_puts_the_value_back() {
+    seeds(async || {
+        for (s, r) in empty() {
+            let wait = Rc::new(RefCell::new(None));
+            let mut recv: LocalBoxFuture<'static, ()> = {
+                let r = r.clone();
+                Box::pin(async move { drop(r.recv().await) })
+            };
+            poll_hooked(&mut recv, {
+                let wait = wait.clone();
+                move || drop(wait.take())
+            });
+            wait.replace(Some(recv));
+            s.try_send(1)?;
+            assert!(wait.borrow().is_none());
+            assert_eq!(drain(&r), [1]);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_waker_that_drops_the_send_it_would_wake_has_sent() {
+    seeds(async || {
+        for (s, r) in full() {
+            let wait = Rc::new(RefCell::new(None));
+            let mut send: LocalBoxFuture<'static, ()> = {
+                let s = s.clone();
+                Box::pin(async move { drop(s.send(1).await) })
+            };
+            poll_hooked(&mut send, {
+                let wait = wait.clone();
+                move || drop(wait.take())
+            });
+            wait.replace(Some(send));
+            assert_eq!(drain(&r), [1]);
+            assert!(wait.borrow().is_none());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_waker_that_uses_the_channel_may() {
+    seeds(async || {
+        let (s, r) = channel::open(0);
+        let mut recv: LocalBoxFuture<'static, ()> = {
+            let r = r.clone();
+            Box::pin(async move { assert_eq!(r.recv().await.unwrap(), 1) })
+        };
+        let (s2, r2, hooked) = (s.clone(), r.clone(), Rc::new(Cell::new(false)));
+        poll_hooked(&mut recv, {
+            let hooked = hooked.clone();
+            move || {
+                hooked.set(true);
+                assert_eq!(r2.try_recv(), Err(TryRecvError::WouldBlock)); // it has been handed over
+                assert_eq!(s2.try_send(2), Err(TrySendError::WouldBlock(2)));
+                s2.close();
+                r2.close();
+            }
+        });
+        s.try_send(1)?;
+        assert!(hooked.get());
+        recv.await;
+        assert_eq!((s.statistics().open_senders, s.statistics().open_receivers), (1, 1));
+        Ok(())
+    });
 }

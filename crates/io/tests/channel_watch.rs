@@ -2,27 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures_lite::future::{or, poll_once};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use nursery::lowlevel::{points, wait_all_tasks_blocked};
-use nursery::{CancelScope, Cancelled, TaskError, open_nursery};
+use nursery::lowlevel::points;
+use nursery::{CancelScope, TaskError, open_nursery};
 use nursery_io::channel::watch::{self, ChangedError};
 use nursery_io::sync::Event;
-use nursery_testing::Test;
 
-fn seeds(main: impl AsyncFn() -> anyhow::Result<()>) {
-    for seed in 0..100 {
-        if let Err(error) = Test::new().seed(seed).run(main()) {
-            panic!("seed {seed}: {error:?}");
-        }
-    }
-}
+mod support;
 
-async fn settled() -> Result<(), Cancelled> {
-    wait_all_tasks_blocked(Duration::ZERO).await
-}
+use support::{seeds, settled};
 
 #[test]
 fn a_receiver_sees_the_latest_value() {
@@ -136,6 +126,22 @@ fn waiting_for_a_condition_skips_values_that_do_not_meet_it() {
         drop(s);
         assert!(matches!(r.wait_for(|value| *value > 0).await, Err(ChangedError::EndOfChannel)));
         r.wait_for(|value| *value == 0).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_value_that_is_set_while_the_condition_looks_at_another_has_not_been_seen() {
+    seeds(async || {
+        let (s, r) = watch::open(0);
+        r.wait_for(|value| {
+            s.set(value + 1);
+            true
+        })
+        .await?;
+        assert!(r.has_changed());
+        r.changed().await?;
+        assert!(!r.has_changed());
         Ok(())
     });
 }

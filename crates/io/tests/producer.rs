@@ -6,7 +6,6 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use futures_util::FutureExt;
@@ -19,24 +18,12 @@ use nursery::{
 use nursery_io::channel::producer::{Receiver, Sender};
 use nursery_io::channel::{RecvError, SendError, producer};
 use nursery_io::sync::Event;
-use nursery_testing::{Test, wait_all_tasks_blocked};
 
-const SECOND: Duration = Duration::from_secs(1);
+mod support;
+
+use support::{SECOND, seeds, settled};
 
 type Result<T = ()> = anyhow::Result<T>;
-
-#[track_caller]
-fn seeds<F: Future<Output = Result>>(main: impl Fn() -> F) {
-    for seed in 0..100 {
-        if let Err(error) = Test::new().seed(seed).run(main()) {
-            panic!("seed {seed}: {error:?}");
-        }
-    }
-}
-
-async fn settled() -> std::result::Result<(), Cancelled> {
-    wait_all_tasks_blocked(Duration::ZERO).await
-}
 
 /// The shape of an error: `[a, [b, Cancelled]]`.
 fn shape(error: &anyhow::Error) -> String {

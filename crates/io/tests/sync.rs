@@ -3,9 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::time::Duration;
 
-use nursery::lowlevel::{current_task, points, wait_all_tasks_blocked};
+use futures_lite::future::poll_once;
+use nursery::lowlevel::current_task;
 use nursery::{
     CancelScope, Cancelled, ErrorGroup, TaskError, checkpoint, now, open_nursery, sleep,
     sleep_forever, tree,
@@ -17,23 +19,9 @@ use nursery_io::sync::{
 };
 use nursery_testing::Test;
 
-fn run<T>(main: impl Future<Output = anyhow::Result<T>>) -> T {
-    nursery_testing::run(main).unwrap()
-}
+mod support;
 
-async fn settled() -> Result<(), Cancelled> {
-    wait_all_tasks_blocked(Duration::ZERO).await
-}
-
-/// Awaits `op`, which has to be a cancel point and a schedule point.
-async fn checkpoints<T>(op: impl Future<Output = T>) -> T {
-    let before = points();
-    let value = op.await;
-    let after = points();
-    assert!(after.cancel != before.cancel, "not a cancel point");
-    assert!(after.schedule != before.schedule, "not a schedule point");
-    value
-}
+use support::{checkpoints, run, settled};
 
 /// Awaits `op` in a scope that is cancelled already: it has to say so.
 async fn is_cancelled<T, E: Into<anyhow::Error>>(op: impl Future<Output = Result<T, E>>) {
@@ -173,7 +161,7 @@ fn capacity_limiter_inf() {
         for i in 0..1000_u64 {
             c.try_acquire_on_behalf_of(i)?.forget();
         }
-        assert_eq!(c.borrowed_tokens(), 1001);
+        assert_eq!((c.borrowed_tokens(), c.available_tokens()), (1001, isize::MAX));
         Ok(())
     });
 }
@@ -611,6 +599,44 @@ fn a_guard_given_to_another_task_releases_the_lock_there() {
 }
 
 #[test]
+fn a_lock_whose_owner_ended_stays_broken_when_its_guard_is_dropped_later() {
+    run(async {
+        let lock = &Lock::new();
+        let guard = open_nursery(async |n| -> anyhow::Result<_> {
+            Ok(n.start_soon(async { Ok(lock.lock().await?) }).await?)
+        })
+        .await?;
+        for _ in 0..2 {
+            let error = lock.acquire().await.unwrap_err();
+            assert!(matches!(error, LockError::Broken { .. }), "{error}");
+        }
+        drop(guard);
+        assert!(lock.is_locked());
+        let error = lock.acquire().await.unwrap_err();
+        assert!(matches!(error, LockError::Broken { .. }), "{error}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lock_belongs_to_the_task_in_which_the_call_returned() {
+    run(async {
+        let lock = &Lock::new();
+        open_nursery(async |n| -> anyhow::Result<()> {
+            let mut acquire = Box::pin(lock.acquire());
+            assert!(poll_once(&mut acquire).await.is_none()); // it has it, and yields
+            n.start_soon(async {
+                acquire.await?; // in another task
+                assert_eq!(lock.statistics().owner, Some(current_task()));
+                Ok(lock.release()?)
+            });
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
 fn a_guard_of_a_lock_that_was_released_by_hand_does_nothing() {
     run(async {
         let lock = &Lock::new();
@@ -628,6 +654,32 @@ fn a_guard_of_a_lock_that_was_released_by_hand_does_nothing() {
             Ok(())
         })
         .await
+    });
+}
+
+#[test]
+fn a_lock_that_is_released_before_the_call_that_acquires_it_returns_is_not_taken_from_the_next() {
+    run(async {
+        let lock = &Lock::new();
+        open_nursery(async |n| -> anyhow::Result<()> {
+            let mut acquire = pin!(lock.acquire());
+            assert!(poll_once(&mut acquire).await.is_none()); // it has it, and yields
+            lock.release()?;
+            n.start_soon(async {
+                let _guard = lock.lock().await?;
+                Ok(sleep(Duration::from_secs(1)).await?)
+            });
+            settled().await?;
+            let owner = lock.statistics().owner;
+            let error = acquire.await.unwrap_err();
+            assert!(matches!(error, LockError::NotOwner { .. }), "{error}");
+            assert_eq!(lock.statistics().owner, owner);
+            assert!(owner.is_some_and(|owner| owner != current_task()));
+            Ok(())
+        })
+        .await?;
+        assert!(!lock.is_locked());
+        Ok(())
     });
 }
 

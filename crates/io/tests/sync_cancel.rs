@@ -1,14 +1,15 @@
 //! Whatever cuts a wait short, and whenever: no lock, token or permit is lost, nor had by two. Under 100 seeds each.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
-use std::task::Poll;
-use std::time::Duration;
+use std::rc::Rc;
+use std::task::Context;
 
 use futures_lite::future::{or, poll_once, zip};
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use nursery::lowlevel::{self, wait_all_tasks_blocked};
+use nursery::lowlevel;
 use nursery::{
     CancelScope, Cancelled, checkpoint, move_on_after, now, open_nursery, sleep, sleep_forever,
 };
@@ -16,21 +17,10 @@ use nursery_io::sync::{
     Barrier, Borrower, CapacityLimiter, Condition, Event, Lock, LockError, Mutex, OnceCell, RwLock,
     Semaphore,
 };
-use nursery_testing::Test;
 
-const SECOND: Duration = Duration::from_secs(1);
+mod support;
 
-fn seeds<F: Future<Output = anyhow::Result<()>>>(main: impl Fn() -> F) {
-    for seed in 0..100 {
-        if let Err(error) = Test::new().seed(seed).run(main()) {
-            panic!("seed {seed}: {error:?}");
-        }
-    }
-}
-
-async fn settled() -> Result<(), Cancelled> {
-    wait_all_tasks_blocked(Duration::ZERO).await
-}
+use support::{SECOND, seeds, seeds_with_budget, settled, spin, waker_that_calls};
 
 trait Held {}
 impl<T> Held for T {}
@@ -98,20 +88,31 @@ impl Subject {
     /// It is whole again: free, nobody waits, and there is one of it.
     fn assert_free(&self) {
         assert_eq!(self.waiting(), 0, "{self:?}");
+        self.assert_one();
         drop(self.hold());
+        self.assert_one();
+    }
+
+    fn assert_one(&self) {
         match self {
             Subject::Semaphore(l) => assert_eq!(l.value(), 1),
             Subject::Limiter(l) => assert_eq!(l.borrowed_tokens(), 0),
             Subject::Read(l) | Subject::Write(l) => assert_eq!(l.statistics().readers, 0),
-            _ => {}
+            Subject::Lock(l) => assert_eq!(l.statistics().owner, None),
+            Subject::Mutex(l) => assert_eq!(l.statistics().owner, None),
+            Subject::Condition(l) => assert_eq!(l.statistics().lock.owner, None),
         }
     }
 }
 
 /// Runs `test` with each subject under each seed; afterwards, the subject has to be whole.
 fn each(test: impl AsyncFn(&Subject) -> anyhow::Result<()>) {
+    each_with_budget(1, test);
+}
+
+fn each_with_budget(budget: u32, test: impl AsyncFn(&Subject) -> anyhow::Result<()>) {
     for make in Subject::ALL {
-        seeds(async || {
+        seeds_with_budget(budget, async || {
             let subject = make();
             test(&subject).await?;
             subject.assert_free();
@@ -449,22 +450,6 @@ fn under_a_foreign_waker_each_is_cancelled() {
     });
 }
 
-/// Pending, and woken again, so many times.
-async fn spin(times: usize, mut each: impl FnMut()) {
-    for _ in 0..times {
-        each();
-        let mut was_polled = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut was_polled, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
 #[test]
 fn polled_for_nothing_it_stays_where_it_is_in_the_queue() {
     each(async |subject| {
@@ -492,32 +477,80 @@ fn polled_for_nothing_it_stays_where_it_is_in_the_queue() {
     });
 }
 
+/// Begins so many waits: the first that is woken drops all of them, inside the call that wakes it.
+async fn doom(subject: &Rc<Subject>, count: usize) -> anyhow::Result<()> {
+    let waits: Rc<RefCell<Vec<LocalBoxFuture<'static, ()>>>> = Rc::default();
+    let waker = waker_that_calls({
+        let waits = waits.clone();
+        move || drop(waits.take())
+    });
+    for _ in 0..count {
+        let subject = subject.clone();
+        let mut wait = Box::pin(async move { drop(subject.acquire().await) });
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        waits.borrow_mut().push(wait);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_waker_that_drops_the_wait_it_would_wake_and_others_passes_it_on() {
+    for make in Subject::ALL {
+        for count in 1..=3 {
+            seeds(async || {
+                let (subject, log) = (&Rc::new(make()), &RefCell::default());
+                for is_last in [false, true] {
+                    open_nursery(async |n| {
+                        let held = subject.hold();
+                        n.start_soon(doom(subject, count)); // not in the task that holds it
+                        settled().await?;
+                        if !is_last {
+                            n.start_soon(use_it(subject, log, b'a'));
+                            settled().await?;
+                        }
+                        assert_eq!(subject.waiting(), count + usize::from(!is_last));
+                        drop(held);
+                        assert_eq!(subject.waiting(), 0);
+                        Ok::<_, anyhow::Error>(())
+                    })
+                    .await?;
+                    subject.assert_free();
+                }
+                assert_eq!(text(log), "a");
+                Ok(())
+            });
+        }
+    }
+}
+
 #[test]
 fn in_a_storm_of_time_limits_nothing_is_lost() {
-    each(async |subject| {
-        let (got, lost) = (&Cell::new(0), &Cell::new(0));
-        open_nursery(async |n| {
-            for i in 0..12_u32 {
-                n.start_soon(async move {
-                    for j in 0..4 {
-                        let limit = SECOND * ((i * 7 + j * 5) % 6);
-                        let timed = move_on_after(limit, async {
-                            let _held = subject.acquire().await?;
-                            got.set(got.get() + 1);
-                            Ok::<_, anyhow::Error>(sleep(SECOND * (i % 3)).await?)
-                        });
-                        let timed = timed.await?;
-                        lost.set(lost.get() + usize::from(timed.is_none()));
-                    }
-                    Ok(())
-                });
-            }
-            Ok::<_, anyhow::Error>(())
-        })
-        .await?;
-        assert!(got.get() > 0 && lost.get() > 0);
-        Ok(())
-    });
+    for budget in [1, 3] {
+        each_with_budget(budget, async |subject| {
+            let (got, lost) = (&Cell::new(0), &Cell::new(0));
+            open_nursery(async |n| {
+                for i in 0..12_u32 {
+                    n.start_soon(async move {
+                        for j in 0..4 {
+                            let limit = SECOND * ((i * 7 + j * 5) % 6);
+                            let timed = move_on_after(limit, async {
+                                let _held = subject.acquire().await?;
+                                got.set(got.get() + 1);
+                                Ok::<_, anyhow::Error>(sleep(SECOND * (i % 3)).await?)
+                            });
+                            let timed = timed.await?;
+                            lost.set(lost.get() + usize::from(timed.is_none()));
+                        }
+                        Ok(())
+                    });
+                }
+                Ok::<_, anyhow::Error>(())
+            })
+            .await?;
+            assert!(got.get() > 0 && lost.get() > 0);
+            Ok(())
+        });
+    }
 }
 
 // The others
@@ -722,5 +755,58 @@ fn a_turn_to_initialise_that_was_handed_to_a_dropped_wait_goes_to_the_next() {
         .await?;
         assert!(cell.get().is_some());
         Ok(())
+    });
+}
+
+/// What is cancelled yields before it raises; a shield that goes up meanwhile comes too late, and it does not wait.
+async fn shielded_in_the_yield<F: Future<Output = anyhow::Result<()>>>(
+    wait: F,
+    meanwhile: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (cancelled, scope) = (CancelScope::new(), CancelScope::new());
+    cancelled.cancel();
+    let body = scope.enter(async {
+        let mut wait = pin!(wait);
+        assert!(poll_once(&mut wait).await.is_none());
+        scope.set_shield(true);
+        meanwhile().await?;
+        assert!(wait.await.is_err(), "what it has seen stands");
+        anyhow::Ok(())
+    });
+    assert!(cancelled.enter(body).await?.is_some());
+    Ok(())
+}
+
+#[test]
+fn the_wait_for_an_event_that_has_seen_its_cancellation_raises_it() {
+    seeds(async || {
+        let event = Event::new();
+        let wait = async { Ok(event.wait().await?) };
+        shielded_in_the_yield(wait, async || {
+            event.set();
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn the_wait_for_a_notification_that_has_seen_its_cancellation_raises_it() {
+    seeds(async || {
+        let c = &Condition::new();
+        open_nursery(async |n| {
+            c.lock().acquire().await?;
+            n.start_soon(async {
+                let _guard = c.lock().lock().await?;
+                c.notify(1)?;
+                Ok(())
+            });
+            settled().await?;
+            let wait = async { Ok(c.wait().await?) };
+            shielded_in_the_yield(wait, async || Ok(settled().await?)).await?;
+            c.lock().release()?;
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
     });
 }

@@ -61,7 +61,7 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::expand(args.into(), item.into()).into()
 }
 
-/// Runs an `async fn` as a plain `#[test]`, inside `nursery_testing::Test`.
+/// Runs an `async fn` as a plain `#[test]`, inside `nursery_testing::Test`, of which the options call the methods.
 ///
 /// The function takes no arguments and has no generics. It returns `Result<T, E>` with an `E` that
 /// is a `nursery::TaskError`, or nothing. Other attributes, such as `#[ignore]`, are kept;
@@ -74,6 +74,9 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `seed = expr` | the order in which ready tasks run |
 /// | `budget = expr` | successes without waiting after which a checkpoint yields |
 /// | `real_clock` | the system's clock, in place of the virtual one |
+/// | `time_limit = expr` | a limit in real time: a test that hangs fails, with the tree of its tasks |
+/// | `clock = expr` | a reference to the virtual clock to use |
+/// | `instrument = expr` | hooks; may be given more than once |
 /// | `crate = path` | where `nursery_testing` is, if it was renamed or is re-exported |
 ///
 /// # Examples
@@ -84,7 +87,7 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
 ///     assert_eq!(1 + 1, 2);
 /// }
 ///
-/// #[nursery_testing::test(seed = 7, budget = 1)]
+/// #[nursery_testing::test(seed = 7, budget = 1, time_limit = std::time::Duration::from_secs(10))]
 /// async fn parses() -> anyhow::Result<()> {
 ///     let port: u16 = "80".parse()?;
 ///     assert_eq!(port, 80);

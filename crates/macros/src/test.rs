@@ -14,6 +14,9 @@ const GRAMMAR: Grammar = Grammar {
         Known { key: "seed", method: "seed", form: Form::Value },
         Known { key: "budget", method: "checkpoint_budget", form: Form::Value },
         Known { key: "real_clock", method: "real_clock", form: Form::Flag },
+        Known { key: "time_limit", method: "time_limit", form: Form::Value },
+        Known { key: "clock", method: "clock", form: Form::Value },
+        Known { key: "instrument", method: "instrument", form: Form::Repeated },
     ],
 };
 

@@ -1,8 +1,10 @@
 //! `#[nursery::main]` and `#[nursery_testing::test]` on real functions.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use nursery::Cancelled;
+use nursery_testing::MockClock;
 
 #[nursery::main]
 async fn answers() -> Result<u32, Cancelled> {
@@ -46,6 +48,24 @@ async fn returns_nothing() {
 async fn returns_a_result() -> anyhow::Result<()> {
     assert_eq!("80".parse::<u16>()?, 80);
     Ok(())
+}
+
+#[nursery_testing::test(time_limit = Duration::from_millis(5))]
+#[should_panic(expected = "the test is not done after 5ms of real time")]
+async fn has_a_time_limit() {
+    std::future::pending().await
+}
+
+thread_local! {
+    static CLOCK: MockClock = MockClock::new();
+}
+
+#[nursery_testing::test(clock = &CLOCK.with(Clone::clone))]
+async fn has_a_clock_of_its_own() -> Result<(), Cancelled> {
+    let start = nursery::now();
+    CLOCK.with(|clock| clock.jump(Duration::from_secs(1)));
+    assert_eq!(nursery::now() - start, Duration::from_secs(1));
+    nursery::checkpoint().await
 }
 
 #[nursery_testing::test]

@@ -68,7 +68,8 @@ pub trait Instrument {
     fn cancel_raised(&self, task: TaskId, error: &Cancelled) {
         let _ = (task, error);
     }
-    /// A task has failed or panicked, or a nursery's body did in it: the nursery is about to be cancelled.
+    /// A child has failed or panicked, or a nursery's body in this task: the nursery is about to be cancelled. One that
+    /// ends because it was cancelled has not failed.
     fn task_failed(&self, task: TaskId) {
         let _ = task;
     }

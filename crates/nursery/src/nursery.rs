@@ -294,9 +294,6 @@ impl<E> Core<E> {
 
     /// Cancels the nursery because something of `task` failed.
     fn cancel_because(&self, text: &str, task: Option<NodeId>) {
-        if let Some(task) = task {
-            self.run.instrument(|i| i.task_failed(self.run.task_id(task)));
-        }
         self.run.change(|state, fx| {
             let reason = |state: &State| {
                 let task = task.map(|task| state.label(task).into_boxed_str());
@@ -304,6 +301,12 @@ impl<E> Core<E> {
             };
             state.cancel(self.node, reason, fx);
         });
+    }
+
+    fn tell_failure(&self, task: Option<NodeId>) {
+        if let Some(task) = task {
+            self.run.instrument(|i| i.task_failed(self.run.task_id(task)));
+        }
     }
 
     fn add_panic(&self, panic: Panic) {
@@ -370,12 +373,16 @@ impl<E: TaskError> Core<E> {
             Ok(result) => match settle(result, absorbs).0 {
                 Ok(value) => value,
                 Err(error) => {
+                    if error.as_cancelled().is_none() {
+                        self.tell_failure(task);
+                    }
                     self.errors.borrow_mut().push(error);
                     self.cancel_because(failed, task);
                     None
                 }
             },
             Err(panic) => {
+                self.tell_failure(task);
                 self.add_panic(panic);
                 self.cancel_because(panicked, task);
                 None

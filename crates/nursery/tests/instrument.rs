@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::panic::Location;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use nursery::lowlevel::{self, Instrument, TaskId, wait_all_tasks_blocked};
@@ -383,10 +385,9 @@ fn hooks_may_add_and_remove_instruments() {
 
 /// `instrument_call_trio_context`, C3: which hooks are in the run, and which in a task.
 #[test]
-#[cfg_attr(miri, ignore = "no reactor under Miri")]
 fn every_hook_is_in_the_run_and_those_of_steps_in_the_task() {
     #[derive(Default)]
-    struct Where(RefCell<BTreeMap<&'static str, BTreeSet<bool>>>);
+    struct Where(RefCell<BTreeMap<&'static str, BTreeSet<bool>>>, RefCell<Option<Waker>>);
     impl Where {
         fn note(&self, hook: &'static str) {
             assert!(lowlevel::in_run(), "{hook}");
@@ -420,6 +421,7 @@ fn every_hook_is_in_the_run_and_those_of_steps_in_the_task() {
         }
         fn before_io_wait(&self, _: Option<Duration>) {
             self.note("before_io_wait");
+            self.1.take().into_iter().for_each(Waker::wake);
         }
         fn after_io_wait(&self) {
             self.note("after_io_wait");
@@ -431,7 +433,15 @@ fn every_hook_is_in_the_run_and_those_of_steps_in_the_task() {
         .run(async {
             open_nursery(async |n| {
                 n.start_soon(checkpoint());
-                sleep(Duration::from_millis(1)).await // leaves the thread to the reactor
+                // Until the run leaves the thread to the reactor.
+                let wait = poll_fn(|cx| {
+                    if place.0.borrow().contains_key("before_io_wait") {
+                        return Poll::Ready(());
+                    }
+                    place.1.replace(Some(cx.waker().clone()));
+                    Poll::Pending
+                });
+                cancellable(wait).await
             })
             .await
         })

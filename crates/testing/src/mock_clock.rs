@@ -16,7 +16,8 @@ use nursery::{Clock, Idle, OnIdle};
 /// Two refinements of what trio's clock does: while something *outside* the run is waited for (a socket, a thread, a
 /// foreign future), an autojump leaves it the [grace](Self::set_grace) to happen first, and while threads *work* for the
 /// run (`nursery_io::thread`, [`lowlevel::busy`](nursery::lowlevel::busy)) it does not jump at all; and a run in which
-/// nothing can ever happen again ends at once, with a panic that shows the tree of its tasks, instead of hanging.
+/// nothing can ever happen again ends at once, instead of hanging, with a panic that shows the tree of its tasks, and those
+/// that wait for each other in a circle.
 ///
 /// # Examples
 ///

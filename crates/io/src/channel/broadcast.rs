@@ -371,6 +371,9 @@ impl Error for RecvError {
 
 impl From<RecvError> for io::Error {
     fn from(error: RecvError) -> Self {
-        io::Error::other(error)
+        match error {
+            RecvError::EndOfChannel => io::Error::new(io::ErrorKind::UnexpectedEof, error),
+            other => io::Error::other(other),
+        }
     }
 }

@@ -9,11 +9,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_lite::Stream;
-use nursery::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled};
+use nursery::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled, is_cancelled};
 
 use crate::channel::error::{RecvError, TryRecvError};
 use crate::channel::shared::{ChannelStatistics, Shared, Taken, WaitingRecv};
 use crate::sync::only_cancelled;
+use crate::sync::quick::quick;
 
 /// A handle to receive values with, from [`open`](crate::channel::open).
 ///
@@ -57,17 +58,34 @@ impl<T> Receiver<T> {
     #[track_caller]
     pub fn recv(&self) -> impl Future<Output = Result<T, RecvError>> + use<'_, T> {
         let place = Location::caller();
-        async move {
+        let at_once = |()| self.take_now().map(|taken| taken.map(Taken::keep)).ok_or(());
+        quick((), at_once, move |(), is_tried| self.recv_slowly(is_tried, place))
+    }
+
+    async fn recv_slowly(
+        &self,
+        is_tried: bool,
+        place: &'static Location<'static>,
+    ) -> Result<T, RecvError> {
+        if !is_tried {
             checkpoint_if_cancelled().await?;
-            match self.try_take() {
-                Ok(taken) => {
-                    cancel_shielded_checkpoint().await;
-                    Ok(taken.keep())
-                }
-                Err(TryRecvError::Closed) => Err(RecvError::Closed),
-                Err(TryRecvError::EndOfChannel) => Err(RecvError::EndOfChannel),
-                Err(TryRecvError::WouldBlock) => wait(&self.shared, self.handle, place).await,
+            if let Some(taken) = self.take_now() {
+                let taken = taken?;
+                cancel_shielded_checkpoint().await;
+                return Ok(taken.keep());
             }
+        }
+        wait(&self.shared, self.handle, place).await
+    }
+
+    /// What can be said at once; `None` if it has to wait.
+    #[inline]
+    fn take_now(&self) -> Option<Result<Taken<'_, T>, RecvError>> {
+        match self.try_take() {
+            Ok(taken) => Some(Ok(taken)),
+            Err(TryRecvError::Closed) => Some(Err(RecvError::Closed)),
+            Err(TryRecvError::EndOfChannel) => Some(Err(RecvError::EndOfChannel)),
+            Err(TryRecvError::WouldBlock) => None,
         }
     }
 
@@ -86,14 +104,11 @@ impl<T> Receiver<T> {
     /// Outside a run.
     #[track_caller]
     pub fn next(&self) -> impl Future<Output = Result<Option<T>, RecvError>> + use<'_, T> {
-        let recv = self.recv();
-        async move {
-            match recv.await {
-                Ok(value) => Ok(Some(value)),
-                Err(RecvError::EndOfChannel) => Ok(None),
-                Err(error) => Err(error),
-            }
-        }
+        let place = Location::caller();
+        let at_once = |()| self.take_now().map(|taken| or_end(taken.map(Taken::keep))).ok_or(());
+        quick((), at_once, move |(), is_tried| async move {
+            or_end(self.recv_slowly(is_tried, place).await)
+        })
     }
 
     /// Receives the next value if there is one.
@@ -137,6 +152,7 @@ impl<T> Receiver<T> {
     /// Not a checkpoint.
     pub fn close(&self) {
         if !self.is_closed.replace(true) {
+            self.leave_stream();
             self.shared.close_receiver(self.handle);
         }
     }
@@ -151,6 +167,16 @@ impl<T> Receiver<T> {
     #[must_use]
     pub fn statistics(&self) -> ChannelStatistics {
         self.shared.statistics()
+    }
+}
+
+/// What a loop wants to know.
+#[inline]
+fn or_end<T>(received: Result<T, RecvError>) -> Result<Option<T>, RecvError> {
+    match received {
+        Ok(value) => Ok(Some(value)),
+        Err(RecvError::EndOfChannel) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -216,12 +242,16 @@ impl<T: 'static> Stream for Receiver<T> {
         }
         let new = || Driver::new(this.shared.clone(), this.handle);
         let driver = this.stream.get_mut().get_or_insert_with(new);
-        let never = driver.future.as_mut().poll(cx);
-        debug_assert!(never.is_pending(), "it loops for ever");
-        match driver.out.take() {
-            Some(Err(RecvError::EndOfChannel)) => Poll::Ready(None),
-            Some(result) => Poll::Ready(Some(result)),
-            None => Poll::Pending,
+        loop {
+            let never = driver.future.as_mut().poll(cx);
+            debug_assert!(never.is_pending(), "it loops for ever");
+            return match driver.out.take() {
+                // It was meant for a step that was given up since, in a scope that has been left.
+                Some(Err(RecvError::Cancelled(_))) if !is_cancelled() => continue,
+                Some(Err(RecvError::EndOfChannel)) => Poll::Ready(None),
+                Some(result) => Poll::Ready(Some(result)),
+                None => Poll::Pending,
+            };
         }
     }
 }
@@ -237,7 +267,6 @@ impl<T> Clone for Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.leave_stream();
         self.close();
     }
 }

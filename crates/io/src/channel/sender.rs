@@ -11,6 +11,7 @@ use nursery::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled};
 use crate::channel::error::{SendError, TrySendError};
 use crate::channel::shared::{ChannelStatistics, Shared, WaitingSend};
 use crate::sync::only_cancelled;
+use crate::sync::quick::quick;
 
 /// A handle to send values with, from [`open`](crate::channel::open).
 ///
@@ -46,22 +47,47 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send(&self, value: T) -> impl Future<Output = Result<(), SendError<T>>> + use<'_, T> {
         let place = Location::caller();
+        let at_once = |value| self.send_now(value);
+        quick(value, at_once, move |value, is_tried| self.send_slowly(value, is_tried, place))
+    }
+
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for the value twice")]
+    fn send_slowly(
+        &self,
+        value: T,
+        is_tried: bool,
+        place: &'static Location<'static>,
+    ) -> impl Future<Output = Result<(), SendError<T>>> + use<'_, T> {
         async move {
-            if let Err(cancelled) = checkpoint_if_cancelled().await {
-                return Err(SendError::Cancelled(cancelled, value));
-            }
-            let value = match self.try_send(value) {
-                Ok(()) => {
-                    cancel_shielded_checkpoint().await;
-                    return Ok(());
+            let value = if is_tried {
+                value
+            } else {
+                if let Err(cancelled) = checkpoint_if_cancelled().await {
+                    return Err(SendError::Cancelled(cancelled, value));
                 }
-                Err(TrySendError::Closed(value)) => return Err(SendError::Closed(value)),
-                Err(TrySendError::Broken(value)) => return Err(SendError::Broken(value)),
-                Err(TrySendError::WouldBlock(value)) => value,
+                match self.send_now(value) {
+                    Err(value) => value,
+                    Ok(sent) => {
+                        sent?;
+                        cancel_shielded_checkpoint().await;
+                        return Ok(());
+                    }
+                }
             };
             let waiting = WaitingSend::new(&self.shared, self.handle, value);
             let parked = waiting.seat().park("room in a channel", place).await;
             waiting.end(only_cancelled(parked))
+        }
+    }
+
+    /// What can be said at once; the value, if it has to wait.
+    #[inline]
+    fn send_now(&self, value: T) -> Result<Result<(), SendError<T>>, T> {
+        match self.try_send(value) {
+            Ok(()) => Ok(Ok(())),
+            Err(TrySendError::Closed(value)) => Ok(Err(SendError::Closed(value))),
+            Err(TrySendError::Broken(value)) => Ok(Err(SendError::Broken(value))),
+            Err(TrySendError::WouldBlock(value)) => Err(value),
         }
     }
 

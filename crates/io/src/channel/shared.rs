@@ -25,7 +25,6 @@ pub(super) struct Shared<T> {
     pub(super) senders: Side<T>,
     pub(super) receivers: Side<T>,
     next_handle: Cell<u64>,
-    peak: Cell<usize>,
 }
 
 /// One side of a channel.
@@ -41,6 +40,8 @@ struct Buffer<T> {
     items: VecDeque<T>,
     /// How many values have been taken out.
     taken: u64,
+    /// The most that have been in it when a sender's value came.
+    peak: usize,
 }
 
 /// What is at a waiter's seat.
@@ -100,11 +101,11 @@ impl<T> Shared<T> {
                 returned: VecDeque::new(),
                 items: VecDeque::new(),
                 taken: 0,
+                peak: 0,
             }),
             senders: Side::new(),
             receivers: Side::new(),
             next_handle: Cell::new(0),
-            peak: Cell::new(0),
         })
     }
 
@@ -153,8 +154,7 @@ impl<T> Shared<T> {
         if buffer.len() >= self.capacity {
             return Err(TrySendError::WouldBlock(value));
         }
-        buffer.items.push_back(value);
-        self.peak.set(self.peak.get().max(buffer.len()));
+        buffer.push(value);
         Ok(())
     }
 
@@ -178,11 +178,9 @@ impl<T> Shared<T> {
             }
             return Ok(Taken { shared: self, number, value: Some(value) });
         }
-        let number = buffer.taken;
         drop(buffer);
-        if let Some(value) = self.take_from_sender() {
-            self.buffer.borrow_mut().taken += 1;
-            return Ok(Taken { shared: self, number, value: Some(value) });
+        if let Some(taken) = self.take_from_sender() {
+            return Ok(taken);
         }
         Err(match self.senders.open.get() {
             0 => TryRecvError::EndOfChannel,
@@ -195,18 +193,19 @@ impl<T> Shared<T> {
         while self.buffer.borrow().len() < self.capacity {
             let Some(seat) = self.senders.line.next(|_| true) else { return };
             let value = seat.data.value.take().expect("a sender that waits brings a value");
-            self.buffer.borrow_mut().items.push_back(value);
+            self.buffer.borrow_mut().push(value);
             seat.data.outcome.set(Outcome::Done);
             seat.wake();
         }
     }
 
-    fn take_from_sender(&self) -> Option<T> {
+    fn take_from_sender(&self) -> Option<Taken<'_, T>> {
         let seat = self.senders.line.next(|_| true)?;
+        let number = self.buffer.borrow_mut().count();
         let value = seat.data.value.take();
         seat.data.outcome.set(Outcome::Done);
         seat.wake();
-        value
+        Some(Taken { shared: self, number, value })
     }
 
     /// Invariant 3.
@@ -226,14 +225,15 @@ impl<T> Shared<T> {
     }
 
     pub(super) fn statistics(&self) -> ChannelStatistics {
+        let buffer = self.buffer.borrow();
         ChannelStatistics {
-            current_buffer_used: self.buffer.borrow().len(),
+            current_buffer_used: buffer.len(),
             max_buffer_size: self.capacity,
             open_senders: self.senders.open.get(),
             open_receivers: self.receivers.open.get(),
             tasks_waiting_send: self.senders.line.len(),
             tasks_waiting_recv: self.receivers.line.len(),
-            peak_buffer_used: self.peak.get(),
+            peak_buffer_used: buffer.peak,
         }
     }
 }
@@ -249,6 +249,12 @@ impl<T> Buffer<T> {
     fn count(&mut self) -> u64 {
         self.taken += 1;
         self.taken - 1
+    }
+
+    #[inline]
+    fn push(&mut self, value: T) {
+        self.items.push_back(value);
+        self.peak = self.peak.max(self.len());
     }
 
     #[inline]
@@ -382,6 +388,6 @@ pub struct ChannelStatistics {
     pub tasks_waiting_send: usize,
     /// Tasks that wait for a value.
     pub tasks_waiting_recv: usize,
-    /// The most values that senders have put into the buffer.
+    /// The most values that have been in the buffer when a sender put one in.
     pub peak_buffer_used: usize,
 }

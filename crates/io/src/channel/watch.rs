@@ -209,13 +209,14 @@ impl<T> Receiver<T> {
         checkpoint_if_cancelled().await?;
         let mut has_yielded = false;
         loop {
+            let version = self.shared.version.get(); // the one that is looked at
             let (is_so, is_over) = (is_so(self), self.shared.senders.get() == 0);
             if (is_so || is_over) && !has_yielded {
                 // Before the value is seen, so that there is no time in which the future can be dropped.
                 cancel_shielded_checkpoint().await;
                 has_yielded = true;
             } else if is_so {
-                self.mark_seen();
+                self.seen.set(version);
                 return Ok(());
             } else if is_over {
                 return Err(ChangedError::EndOfChannel);
@@ -320,6 +321,9 @@ impl Error for ChangedError {
 
 impl From<ChangedError> for io::Error {
     fn from(error: ChangedError) -> Self {
-        io::Error::other(error)
+        match error {
+            ChangedError::EndOfChannel => io::Error::new(io::ErrorKind::UnexpectedEof, error),
+            other => io::Error::other(other),
+        }
     }
 }

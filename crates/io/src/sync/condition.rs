@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 
-use nursery::lowlevel::{ParkError, ParkingLot};
+use nursery::lowlevel::{ParkError, ParkingLot, checkpoint_if_cancelled};
 use nursery::shield;
 
 use crate::sync::lock::Pass;
@@ -15,6 +15,8 @@ use crate::sync::{Lock, LockError, LockStatistics};
 /// To wait, a task must own the lock; while it waits, it does not; when it goes on, it does again. To notify, a task
 /// must own the lock as well. A notification that finds nobody is forgotten. Wait in a loop that looks at what
 /// is waited for: between the notification and the lock, others may have been there.
+///
+/// If the lock breaks, nobody can notify any more: those that have been notified are told so, the others wait for ever.
 ///
 /// # Examples
 ///
@@ -75,9 +77,9 @@ impl Condition {
     ///
     /// # Cancellation
     ///
-    /// A checkpoint, always. Cancelled, it still acquires the lock, under a shield: it is owned whether this
-    /// succeeds or is cancelled. A notification that had come already is lost. Dropped while it waits, the
-    /// lock is not owned any more.
+    /// A checkpoint, always. Cancelled before it waits, it did nothing; cancelled while it waits, it still acquires
+    /// the lock, under a shield: it is owned whether this succeeds or is cancelled. A notification that had come already
+    /// is lost. Dropped while it waits, the lock is not owned any more.
     ///
     /// # Errors
     ///
@@ -91,6 +93,7 @@ impl Condition {
     pub fn wait(&self) -> impl Future<Output = Result<(), LockError>> + use<'_> {
         let place = Location::caller();
         async move {
+            checkpoint_if_cancelled().await?;
             let lock = self.lock.core();
             lock.check_owner()?;
             lock.pass_on();

@@ -87,10 +87,10 @@ impl Event {
     pub fn wait(&self) -> impl Future<Output = Result<(), Cancelled>> + use<'_> {
         let place = Location::caller();
         async move {
+            checkpoint_if_cancelled().await?;
             if !self.is_set.get() {
                 return only_cancelled(self.waiting.park_as("an event").at(place).await);
             }
-            checkpoint_if_cancelled().await?;
             cancel_shielded_checkpoint().await;
             Ok(())
         }

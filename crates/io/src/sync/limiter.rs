@@ -281,11 +281,14 @@ impl CapacityLimiter {
         self.borrowers.borrow().len()
     }
 
-    /// Returns how many tokens can be borrowed: fewer than none if the total was lowered.
+    /// Returns how many tokens can be borrowed: fewer than none if the total was lowered; [`isize::MAX`] if there is no
+    /// limit.
     #[must_use]
     pub fn available_tokens(&self) -> isize {
-        let total = isize::try_from(self.total.get()).unwrap_or(isize::MAX);
-        total.saturating_sub_unsigned(self.borrowed_tokens())
+        match isize::try_from(self.total.get()) {
+            Ok(total) => total.saturating_sub_unsigned(self.borrowed_tokens()),
+            Err(_) => isize::MAX,
+        }
     }
 
     /// Returns who holds tokens, and how many tasks wait.

@@ -19,6 +19,8 @@ use nursery::lowlevel::{Park, ParkingLot};
 const SPARE: usize = 32;
 
 pub(crate) struct Line<D> {
+    /// How many seats are in the queue, those included that do not wait any more: mostly none.
+    seats: Cell<usize>,
     state: RefCell<State<D>>,
 }
 
@@ -64,7 +66,7 @@ impl<D: Default> Line<D> {
         });
         fill(&seat.data);
         seat.in_line.set(true);
-        self.state.borrow_mut().queue.push_back(seat.clone());
+        self.change(|state| state.queue.push_back(seat.clone()));
         seat
     }
 }
@@ -72,55 +74,66 @@ impl<D: Default> Line<D> {
 impl<D> Line<D> {
     pub(crate) fn new() -> Self {
         let state = State { queue: VecDeque::new(), gone: 0, spare: Vec::new() };
-        Line { state: RefCell::new(state) }
+        Line { seats: Cell::new(0), state: RefCell::new(state) }
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut State<D>) -> R) -> R {
+        let mut state = self.state.borrow_mut();
+        let result = change(&mut state);
+        self.seats.set(state.queue.len());
+        result
     }
 
     /// Gives an emptied seat back; takes it out of the line first if it is still there.
     pub(crate) fn leave(&self, mut seat: Rc<Seat<D>>) {
-        let mut state = self.state.borrow_mut();
-        if seat.in_line.replace(false) {
-            state.gone += 1;
-            if state.gone > 8 && state.gone > state.queue.len() / 2 {
-                state.queue.retain(|seat| seat.in_line.get());
-                state.gone = 0;
+        self.change(|state| {
+            if seat.in_line.replace(false) {
+                state.gone += 1;
+                state.tidy();
             }
-        }
-        if state.spare.len() < SPARE && Rc::get_mut(&mut seat).is_some() {
-            state.spare.push(seat);
-        }
+            if state.spare.len() < SPARE && Rc::get_mut(&mut seat).is_some() {
+                state.spare.push(seat);
+            }
+        });
     }
 
     /// Takes the first waiter out of the line, if `accept` accepts it. It is to be woken.
     #[inline]
     pub(crate) fn next(&self, accept: impl FnOnce(&D) -> bool) -> Option<Rc<Seat<D>>> {
-        let mut state = self.state.borrow_mut();
-        state.skip();
-        if !accept(&state.queue.front()?.data) {
+        if self.seats.get() == 0 {
             return None;
         }
-        let seat = state.queue.pop_front()?;
-        seat.in_line.set(false);
-        Some(seat)
+        self.change(|state| {
+            state.skip();
+            state
+                .queue
+                .pop_front_if(|seat| accept(&seat.data))
+                .inspect(|seat| seat.in_line.set(false))
+        })
     }
 
     /// Takes all waiters out of the line that `accept` accepts. They are to be woken.
     pub(crate) fn take(&self, accept: impl Fn(&D) -> bool) -> Vec<Rc<Seat<D>>> {
-        let mut state = self.state.borrow_mut();
-        let accepted = |seat: &&Rc<Seat<D>>| seat.is_waiting() && accept(&seat.data);
-        let seats: Vec<_> = state.queue.iter().filter(accepted).cloned().collect();
-        for seat in &seats {
-            seat.in_line.set(false);
-        }
-        state.queue.retain(|seat| seat.in_line.get());
-        state.gone = 0;
-        seats
+        self.change(|state| {
+            let accepted = |seat: &&Rc<Seat<D>>| seat.is_waiting() && accept(&seat.data);
+            let seats: Vec<_> = state.queue.iter().filter(accepted).cloned().collect();
+            for seat in &seats {
+                seat.in_line.set(false);
+            }
+            state.queue.retain(|seat| seat.in_line.get());
+            state.gone = 0;
+            seats
+        })
     }
 
     /// Does nobody wait?
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        let mut state = self.state.borrow_mut();
-        state.skip();
-        state.queue.is_empty()
+        self.seats.get() == 0
+            || self.change(|state| {
+                state.skip();
+                state.queue.is_empty()
+            })
     }
 
     /// How many wait.
@@ -130,8 +143,15 @@ impl<D> Line<D> {
 }
 
 impl<D> State<D> {
+    /// Drops those that have left from the middle when they are too many.
+    fn tidy(&mut self) {
+        if self.gone > 8 && self.gone > self.queue.len() / 2 {
+            self.queue.retain(|seat| seat.in_line.get());
+            self.gone = 0;
+        }
+    }
+
     /// Drops those off the front that do not wait.
-    #[inline]
     fn skip(&mut self) {
         while self.queue.front().is_some_and(|seat| !seat.is_waiting()) {
             let seat = self.queue.pop_front().expect("looked at");

@@ -7,9 +7,10 @@
 //!                     └──5──▶ broken, for ever
 //! ```
 //! 1. [`Core::pass_on`], nobody waits  2. [`Core::try_take`]  3. [`Core::pass_on`]  4. [`Core::arrive`]
-//! 5. the owner has ended: its lot breaks
+//! 5. the owner has ended: its lot breaks, or [`Core::acquire`] finds out
 //!
-//! What is on its way is a [`Pass`], in the slot of the waiter; if that is dropped, it passes the lock on.
+//! What is on its way is a [`Pass`]: in the slot of the waiter, or in the yield of who found it free. If that is
+//! dropped, it passes the lock on.
 //!
 //! # Invariants
 //! 1. Nobody waits at a lock that is free.
@@ -60,30 +61,29 @@ pub struct Lock {
 pub(crate) struct Core {
     place: &'static Location<'static>,
     is_locked: Cell<bool>,
+    /// How often it has been let go of: what is on its way is only good for the turn that it was made for.
+    turn: Cell<u64>,
     /// Unknown while the lock is on its way.
     owner: Cell<Option<TaskId>>,
     /// Invariant 2.
     is_watched: Cell<bool>,
+    /// Somebody came who found that the owner has ended.
+    is_orphaned: Cell<bool>,
     pub(crate) lot: ParkingLot<Pass>,
 }
 
-/// The lock, on its way to a waiter. Dropped, it goes to the next.
-pub(crate) struct Pass(Option<Rc<Core>>);
+/// The lock, on its way to a task. Dropped, it goes to the next.
+pub(crate) struct Pass {
+    /// Present until it has arrived.
+    core: Option<Rc<Core>>,
+    turn: u64,
+}
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some(core) = self.0.take() {
-            core.pass_on();
-        }
-    }
-}
-
-/// Passes a lock on again that has just been taken, unless it is kept.
-struct Taken<'a>(Option<&'a Rc<Core>>);
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if let Some(core) = self.0 {
+        if let Some(core) = self.core.take()
+            && self.turn == core.turn.get()
+        {
             core.pass_on();
         }
     }
@@ -98,8 +98,10 @@ impl Lock {
             core: Rc::new(Core {
                 place: Location::caller(),
                 is_locked: Cell::new(false),
+                turn: Cell::new(0),
                 owner: Cell::new(None),
                 is_watched: Cell::new(false),
+                is_orphaned: Cell::new(false),
                 lot: ParkingLot::new(),
             }),
         }
@@ -248,20 +250,22 @@ impl Core {
         place: &'static Location<'static>,
     ) -> Result<(), LockError> {
         checkpoint_if_cancelled().await?;
-        match self.try_take() {
+        let result = match self.try_take() {
             Ok(()) => {
-                let mut taken = Taken(Some(self));
+                let pass = self.pass();
                 cancel_shielded_checkpoint().await;
-                taken.0 = None;
-                Ok(())
+                Ok(pass)
             }
             Err(LockError::WouldBlock { .. }) => {
-                self.watch().map_err(|broken| self.broken(broken))?;
-                let result = self.lot.park_as(what).at(place).await;
-                self.arrive(result)
+                if let Err(broken) = self.watch() {
+                    self.is_orphaned.set(true);
+                    return Err(self.broken(broken.by));
+                }
+                self.lot.park_as(what).at(place).await
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        self.arrive(result)
     }
 
     pub(crate) async fn lock(
@@ -278,18 +282,28 @@ impl Core {
         LockGuard { core: self, task: self.owner.get() }
     }
 
+    fn pass(self: &Rc<Self>) -> Pass {
+        Pass { core: Some(self.clone()), turn: self.turn.get() }
+    }
+
     /// The current task's wait has ended: if it brought the lock, it owns it now.
     pub(crate) fn arrive(&self, result: Result<Pass, ParkError>) -> Result<(), LockError> {
         let mut pass = result.map_err(|error| match error {
-            ParkError::Broken(broken) => self.broken(broken),
+            ParkError::Broken(broken) => self.broken(broken.by),
             ParkError::Cancelled(cancelled) => LockError::Cancelled(cancelled),
             other => unreachable!("there is no third reason: {other}"),
         })?;
-        pass.0 = None;
-        let task = current_task();
-        if self.owner.get() != Some(task) {
+        pass.core = None;
+        let (owner, task) = (self.owner.get(), current_task());
+        if pass.turn != self.turn.get() {
+            // This very task has released it before the call that acquires it returned.
+            return Err(LockError::NotOwner { lock: self.place, owner, task });
+        }
+        if owner != Some(task) {
             // The future was moved to another task after the lock had been handed to it.
-            self.unwatch();
+            if !self.unwatch() {
+                return Err(self.broken(owner.into_iter().collect()));
+            }
             self.owner.set(Some(task));
             self.watch_if_waited_for();
         }
@@ -312,17 +326,23 @@ impl Core {
             return; // it is broken
         }
         self.owner.set(None);
-        if !self.lot.is_empty() {
-            match self.lot.unpark_one(Pass(Some(self.clone()))) {
-                Ok(task) => {
-                    self.owner.set(Some(task));
-                    self.watch_if_waited_for();
-                    return;
-                }
-                Err(mut pass) => pass.0 = None,
+        self.turn.set(self.turn.get() + 1);
+        if self.lot.is_empty() {
+            self.is_locked.set(false);
+            return;
+        }
+        let turn = self.turn.get();
+        match self.lot.unpark_one(self.pass()) {
+            Ok(task) if turn == self.turn.get() && self.owner.get().is_none() => {
+                self.owner.set(Some(task));
+                self.watch_if_waited_for();
+            }
+            Ok(_) => {} // a waker dropped what it was to wake: it has been passed on again
+            Err(mut pass) => {
+                pass.core = None;
+                self.is_locked.set(false);
             }
         }
-        self.is_locked.set(false);
     }
 
     /// Makes the end of the owner break the lot. Errs if it has ended.
@@ -343,18 +363,18 @@ impl Core {
         }
     }
 
-    /// Takes that back. Returns false if the lot is broken.
+    /// Takes that back. Returns false if the lock is broken.
     fn unwatch(&self) -> bool {
         match self.owner.get() {
             Some(owner) if self.is_watched.replace(false) => {
                 self.lot.remove_breaker(owner) || self.lot.broken_by().is_empty()
             }
-            _ => true,
+            _ => !self.is_orphaned.get(),
         }
     }
 
-    fn broken(&self, broken: Broken) -> LockError {
-        LockError::Broken { lock: self.place, by: broken.by }
+    fn broken(&self, by: Vec<TaskId>) -> LockError {
+        LockError::Broken { lock: self.place, by }
     }
 }
 
@@ -377,8 +397,9 @@ impl fmt::Debug for Lock {
 
 /// Releases a [`Lock`] when it is dropped.
 ///
-/// It belongs to the task that acquired it: if that task ends while somebody else still has the guard, the lock is broken.
-/// If the task does not own the lock any more (it released it by hand), it does nothing.
+/// The lock belongs to the task that acquired it: if that task ends while somebody else still has the guard, all that wait
+/// for the lock, or come before the guard is dropped, find it broken, and so it stays. If the task does not own the lock
+/// any more (it released it by hand), the guard does nothing.
 #[must_use = "dropped, it releases the lock"]
 pub struct LockGuard<'a> {
     core: &'a Rc<Core>,

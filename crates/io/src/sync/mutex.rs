@@ -6,6 +6,7 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 
+use crate::sync::quick::quick;
 use crate::sync::{Lock, LockError, LockGuard, LockStatistics};
 
 /// Some data that one task at a time may have, also across checkpoints.
@@ -72,10 +73,19 @@ impl<T> Mutex<T> {
     #[track_caller]
     pub fn lock(&self) -> impl Future<Output = Result<MutexGuard<'_, T>, LockError>> + use<'_, T> {
         let place = Location::caller();
-        async move {
-            self.lock.core().acquire("a mutex", place).await?;
-            Ok(self.guard())
-        }
+        let at_once = |()| match self.is_locked() {
+            false => Ok(self.try_lock()),
+            true => Err(()),
+        };
+        quick((), at_once, move |(), _| self.lock_slowly(place))
+    }
+
+    async fn lock_slowly(
+        &self,
+        place: &'static Location<'static>,
+    ) -> Result<MutexGuard<'_, T>, LockError> {
+        self.lock.core().acquire("a mutex", place).await?;
+        Ok(self.guard())
     }
 
     /// Locks the data if it is free.

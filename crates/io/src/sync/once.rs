@@ -110,7 +110,7 @@ impl<T> OnceCell<T> {
     ///
     /// # Cancellation
     ///
-    /// A checkpoint, always. Cancelled or dropped, it did nothing, except that `init` may have begun.
+    /// A checkpoint, always. Cancelled or dropped, it did nothing, except that `init` may have run.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl<T> OnceCell<T> {
     ///
     /// # Cancellation
     ///
-    /// A checkpoint, always. Cancelled or dropped, it did nothing, except that `init` may have begun.
+    /// A checkpoint, always. Cancelled or dropped, it did nothing, except that `init` may have run.
     ///
     /// # Errors
     ///

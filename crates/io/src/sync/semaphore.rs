@@ -9,6 +9,7 @@ use std::rc::Rc;
 use nursery::Cancelled;
 use nursery::lowlevel::{ParkingLot, cancel_shielded_checkpoint, checkpoint_if_cancelled};
 
+use crate::sync::quick::quick;
 use crate::sync::{WouldBlock, only_cancelled};
 
 /// A number of permits that tasks take, and give back or add to.
@@ -64,7 +65,8 @@ impl Semaphore {
         Semaphore { core: Rc::new(Core { value, max: None, waiting }) }
     }
 
-    /// Makes a semaphore with `initial` permits, that never has more than `max`.
+    /// Makes a semaphore with `initial` permits, that never has more than `max`: a [`Permit`] that is dropped when all are
+    /// there adds none.
     ///
     /// # Panics
     ///
@@ -93,16 +95,25 @@ impl Semaphore {
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<Permit<'_>, Cancelled>> + use<'_> {
         let place = Location::caller();
-        async move {
+        let at_once = |()| self.try_acquire().map(Ok).map_err(drop);
+        quick((), at_once, move |(), is_tried| self.acquire_slowly(is_tried, place))
+    }
+
+    async fn acquire_slowly(
+        &self,
+        is_tried: bool,
+        place: &'static Location<'static>,
+    ) -> Result<Permit<'_>, Cancelled> {
+        if !is_tried {
             checkpoint_if_cancelled().await?;
             if let Ok(permit) = self.try_acquire() {
                 cancel_shielded_checkpoint().await;
                 return Ok(permit);
             }
-            let parked = self.core.waiting.park_as("a semaphore").at(place).await;
-            only_cancelled(parked)?.0 = None;
-            Ok(Permit { core: &self.core })
         }
+        let parked = self.core.waiting.park_as("a semaphore").at(place).await;
+        only_cancelled(parked)?.0 = None;
+        Ok(Permit { core: &self.core })
     }
 
     /// Takes a permit if there is one.

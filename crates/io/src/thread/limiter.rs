@@ -54,6 +54,10 @@ pub trait Limiter: 'static {
     /// # Cancellation
     ///
     /// Is to be a checkpoint; cancelled or dropped, it did nothing.
+    ///
+    /// # Errors
+    ///
+    /// An error takes the place of the call. A cancellation is to be held by the [`io::Error`].
     fn acquire_on_behalf_of<'a>(
         &'a self,
         borrower: &'a Borrower,
@@ -100,7 +104,8 @@ static DEFAULT: RunLocal<CapacityLimiter> =
 /// Returns the limiter of this run's threads that are given no other: 40 tokens, which can be changed.
 ///
 /// A thread that goes back into the run, where something needs another thread, holds its token meanwhile: 40 of these
-/// wait for each other for ever. Give the inner ones a limiter of their own.
+/// wait for each other for ever. Give the inner ones a limiter of their own. (To lend a token while its thread waits would
+/// let the number of threads grow without bound, and that is what the limit is for.)
 ///
 /// # Panics
 ///

@@ -60,7 +60,7 @@ fn a_body_that_returns_nothing_cannot_fail() {
 #[test]
 fn options_become_calls_in_the_order_written() {
     writes(
-        quote!(real_clock, seed = SEED, budget = 1, crate = kit),
+        quote!(real_clock, seed = SEED, budget = 1, time_limit = SECOND, crate = kit),
         quote!(
             async fn adds() -> R {}
         ),
@@ -68,7 +68,33 @@ fn options_become_calls_in_the_order_written() {
             #[::core::prelude::v1::test]
             fn adds() -> R {
                 async fn adds() -> R {}
-                kit::Test::new().real_clock().seed(SEED).checkpoint_budget(1).run(adds())
+                kit::Test::new()
+                    .real_clock()
+                    .seed(SEED)
+                    .checkpoint_budget(1)
+                    .time_limit(SECOND)
+                    .run(adds())
+            }
+        },
+    );
+}
+
+#[test]
+fn instruments_may_be_many() {
+    writes(
+        quote!(clock = &CLOCK, instrument = a(), instrument = b()),
+        quote!(
+            async fn adds() -> R {}
+        ),
+        quote! {
+            #[::core::prelude::v1::test]
+            fn adds() -> R {
+                async fn adds() -> R {}
+                ::nursery_testing::Test::new()
+                    .clock(&CLOCK)
+                    .instrument(a())
+                    .instrument(b())
+                    .run(adds())
             }
         },
     );
@@ -83,10 +109,15 @@ fn mistakes_are_refused_with_advice() {
         )
     };
     assert_eq!(
-        refused(quote!(clock = c), fine()),
-        ["unknown option `clock`: `#[nursery_testing::test]` knows `seed`, `budget`, \
-             `real_clock`, `crate`"],
+        refused(quote!(clocks = c), fine()),
+        ["unknown option `clocks`: `#[nursery_testing::test]` knows `seed`, `budget`, \
+             `real_clock`, `time_limit`, `clock`, `instrument`, `crate`"],
     );
+    assert_eq!(
+        refused(quote!(time_limit), fine()),
+        ["`time_limit` needs a value: write `time_limit = …`"],
+    );
+    assert_eq!(refused(quote!(seed = 1, seed = 2), fine()), ["`seed` is given twice: keep one"],);
     assert_eq!(
         refused(quote!(real_clock = true), fine()),
         ["`real_clock` takes no value: write `real_clock` alone"],
