@@ -102,10 +102,10 @@ use futures_lite::future::block_on;
 const SPARE_LISTS: usize = 16;
 
 /// How often operations that need not wait may succeed in a row before one of them yields.
-const DEFAULT_BUDGET: u32 = 32;
+const DEFAULT_BUDGET: u32 = 128;
 
 impl Builder {
-    /// Makes a builder with the defaults: system clock, an order that varies, a budget of 32.
+    /// Makes a builder with the defaults: system clock, an order that varies, a budget of 128 (as tokio's).
     pub fn new() -> Self {
         Builder {
             clock: None,

@@ -31,6 +31,10 @@ const READ_WITHIN: Duration = Duration::from_millis(1);
 const POLL_FOR: Duration = Duration::from_micros(100);
 const POLL_STEPS: u64 = 4096;
 
+/// Deadlines wake the thread at most once in this time: where they are dense, they are served together. One that stands
+/// alone is served at once.
+const TICK: Duration = Duration::from_micros(500);
+
 pub(crate) enum Turn {
     /// Something is ready.
     More,
@@ -163,6 +167,8 @@ pub(crate) struct HostPoll {
 #[derive(Default)]
 pub(crate) struct Idler {
     timer: Option<(async_io::Timer, Instant)>,
+    /// The last deadline for which the thread slept till the end.
+    last_tick: Option<Instant>,
     /// When the run fell idle, in real time, and after which step.
     idle_since: Option<(Instant, u64)>,
     /// The host has had a chance to see what happened outside, since this step.
@@ -194,7 +200,8 @@ impl Idler {
         }
         let has_hooks = !run.is_system_clock || !run.blocked.borrow().is_empty();
         if !has_hooks {
-            return self.sleep(run, next, None, cx);
+            let until = next.map(|at| self.next_tick(at, now));
+            return self.sleep(run, until, None, cx);
         }
         if self.prime(run, cx) {
             return true;
@@ -208,6 +215,16 @@ impl Idler {
                 run.is_idle() && self.sleep(run, until, limit, cx)
             }
         }
+    }
+
+    /// When to wake for a deadline.
+    fn next_tick(&mut self, at: Instant, now: Instant) -> Instant {
+        if let Some((_, armed_at)) = &self.timer
+            && *armed_at <= now
+        {
+            self.last_tick = Some(*armed_at);
+        }
+        self.last_tick.map_or(at, |last| at.max(last + TICK))
     }
 
     /// With waits on the outside world, the host's reactor is asked once before the run calls itself idle.
@@ -319,4 +336,35 @@ fn wake_blocked(run: &Run, quiet: Duration) -> Option<OnIdle> {
         }
     });
     Some(OnIdle::Again)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idler whose timer was armed for `armed_at`.
+    fn armed(armed_at: Instant) -> Idler {
+        Idler { timer: Some((async_io::Timer::never(), armed_at)), ..Idler::default() }
+    }
+
+    #[test]
+    fn a_deadline_that_stands_alone_is_served_at_once() {
+        let start = real_now();
+        let at = start + Duration::from_micros(10);
+        assert_eq!(Idler::default().next_tick(at, start), at);
+        let now = start + TICK;
+        assert_eq!(armed(start).next_tick(now + TICK, now), now + TICK);
+    }
+
+    #[test]
+    fn dense_deadlines_wake_once_in_a_tick() {
+        let start = real_now();
+        let mut idler = armed(start);
+        let now = start + Duration::from_micros(20);
+        let soon = now + Duration::from_micros(5);
+        assert_eq!(idler.next_tick(soon, now), start + TICK);
+        // Woken earlier, by something else, it is still the same tick.
+        idler.timer = Some((async_io::Timer::never(), start + TICK));
+        assert_eq!(idler.next_tick(soon, now), start + TICK);
+    }
 }
