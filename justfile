@@ -35,17 +35,18 @@ soak:
 soak-trio count="5000" seed="1000000":
     python3 tests/conformance/soak.py {{count}} {{seed}}
 
-# build the book
+# build the book, into book/book
 book:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    if [ ! -d book ]; then echo "there is no book/ yet"; exit 0; fi
     command -v mdbook >/dev/null || cargo install mdbook --locked
     mdbook build book
 
+# every page of the book in a browser (`chromium`): wide and narrow, light and dark
+book-shots: book
+    cargo test --test book_shots -- --ignored --nocapture
+
 # measure nursery and its peers side by side
-bench:
-    cargo run --release -p nursery-bench
+bench *args:
+    cargo run --release -p nursery-bench -- {{args}}
 
 # core tests under the address sanitizer (nightly); some forget futures on purpose, which leaks
 asan:

@@ -29,7 +29,7 @@ async fn worker() -> anyhow::Result<&'static str> {
 
 pub(crate) async fn demo() -> anyhow::Result<()> {
     open_nursery(async |n| -> anyhow::Result<()> {
-        let child = n.start_soon(worker());
+        let child = n.start_soon(worker()).named("worker");
         sleep(SECOND).await?;
         say!("parent: cancels the worker");
         let result = child.cancel_and_join().await?;

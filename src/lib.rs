@@ -1,4 +1,4 @@
-//! What the examples print with, and the doctests of the pages that belong to no crate: the README, later the book.
+//! What the examples print with, and the doctests of the pages that belong to no crate: the README, the book.
 
 use std::cell::RefCell;
 use std::fmt::Arguments;
@@ -48,7 +48,33 @@ pub fn __println(text: Arguments<'_>) {
     }
 }
 
-/// The README's example must compile.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}
+/// The pages whose examples must compile, and run.
+macro_rules! pages {
+    ($($name:ident: $path:literal,)*) => {
+        $(
+            #[cfg(doctest)]
+            #[doc = include_str!($path)]
+            mod $name {}
+        )*
+    };
+}
+
+pages! {
+    readme: "../README.md",
+    introduction: "../book/src/introduction.md",
+    hello_nursery: "../book/src/hello-nursery.md",
+    borrowing: "../book/src/borrowing.md",
+    failure: "../book/src/failure.md",
+    deadlines: "../book/src/deadlines.md",
+    checkpoints: "../book/src/checkpoints.md",
+    cleanup: "../book/src/cleanup.md",
+    start: "../book/src/start.md",
+    channels: "../book/src/channels.md",
+    testing: "../book/src/testing.md",
+    from_asyncio: "../book/src/from-asyncio.md",
+    from_tokio: "../book/src/from-tokio.md",
+    programs: "../book/src/programs.md",
+    legend: "../book/src/legend.md",
+    glossary: "../book/src/glossary.md",
+    checked: "../book/src/checked.md",
+}

@@ -40,6 +40,13 @@ examples! {
     swallowed_cancel: "../examples/11_swallowed_cancel.rs",
     cpu_bound: "../examples/12_cpu_bound.rs",
     tree: "../examples/13_tree.rs",
+    borrowing: "../examples/20_borrowing.rs",
+    one_fails: "../examples/21_one_fails.rs",
+    deadlines: "../examples/22_deadlines.rs",
+    start: "../examples/23_start.rs",
+    channel: "../examples/24_channel.rs",
+    workshop: "../examples/25_workshop.rs",
+    http: "../examples/25_http.rs",
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -168,6 +175,41 @@ fn example_12_cpu_bound() {
 #[test]
 fn example_13_tree() {
     check("13_tree", 5, tree::demo);
+}
+
+#[test]
+fn example_20_borrowing() {
+    check("20_borrowing", 3, borrowing::demo);
+}
+
+#[test]
+fn example_21_one_fails() {
+    check("21_one_fails", 3, one_fails::demo);
+}
+
+#[test]
+fn example_22_deadlines() {
+    check("22_deadlines", 8, deadlines::demo);
+}
+
+#[test]
+fn example_23_start() {
+    check("23_start", 3, start::demo);
+}
+
+#[test]
+fn example_24_channel() {
+    check("24_channel", 5, channel::demo);
+}
+
+#[test]
+fn example_25_workshop() {
+    check("25_workshop", 5400, workshop::demo);
+}
+
+#[test]
+fn example_25_http() {
+    check("25_http", 2, http::demo);
 }
 
 fn folder() -> PathBuf {
