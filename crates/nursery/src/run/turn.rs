@@ -47,11 +47,11 @@ pub(crate) enum Turn {
 impl Run {
     pub(crate) fn turn(&self) -> Turn {
         self.serve_inbox();
-        let is_hosts_turn = self.serve_deadlines();
+        self.serve_deadlines();
         self.ready.run_batch(self);
         if self.is_idle() {
             Turn::Idle
-        } else if is_hosts_turn || self.steps.get() - self.host_poll.get().begun_at >= POLL_STEPS {
+        } else if self.is_hosts_turn() {
             Turn::Enough
         } else {
             Turn::More
@@ -61,12 +61,16 @@ impl Run {
     /// Begins a turn in which only one nursery has something to do. Returns false if there is something else, after
     /// all. Never with a budget of 1: there tests count on one turn a poll, to interrupt between any two.
     pub(crate) fn begin_turn_alone(&self) -> bool {
-        let steps = self.steps.get() - self.host_poll.get().begun_at;
-        self.budget > 1
-            && steps < POLL_STEPS
-            && !self.inbox.is_filled()
-            && !self.crashed()
-            && !self.serve_deadlines()
+        if self.budget == 1 || self.inbox.is_filled() || self.crashed() {
+            return false;
+        }
+        self.serve_deadlines();
+        !self.is_hosts_turn()
+    }
+
+    fn is_hosts_turn(&self) -> bool {
+        let poll = self.host_poll.get();
+        poll.is_long || self.steps.get() - poll.begun_at >= POLL_STEPS
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -96,22 +100,24 @@ impl Run {
         }
     }
 
-    /// Looks at the clock, if it is time to, and says whether the host has waited long enough.
-    fn serve_deadlines(&self) -> bool {
+    /// Looks at the clock, if it is time to, also for whether the host has waited long enough.
+    fn serve_deadlines(&self) {
         if !self.is_system_clock {
             if !self.state.borrow().deadlines.is_empty() {
                 self.expire();
             }
-            return false;
+            return;
         }
         let pace = self.pace.get();
         let steps = self.steps.get();
         if !pace.at_once && steps - pace.looked_at < pace.every {
-            return false;
+            return;
         }
         let now = self.expire();
         self.pace.set(pace.next(steps, now));
-        now.saturating_duration_since(self.host_poll.get().since.unwrap_or(now)) >= POLL_FOR
+        let poll = self.host_poll.get();
+        let is_long = now.saturating_duration_since(poll.since.unwrap_or(now)) >= POLL_FOR;
+        self.host_poll.set(HostPoll { is_long, ..poll });
     }
 
     /// Reads the clock, and does what is due.
@@ -161,6 +167,8 @@ pub(crate) struct HostPoll {
     begun_at: u64,
     /// When it began; unknown, and of no matter, under a virtual clock.
     since: Option<Instant>,
+    /// It has taken longer than [`POLL_FOR`].
+    is_long: bool,
 }
 
 /// Waits for the run, when it has nothing to do.
@@ -181,7 +189,7 @@ impl Idler {
     pub(crate) fn begin_poll(&mut self, run: &Run) {
         let steps = run.steps.get();
         let since = run.is_system_clock.then(real_now);
-        run.host_poll.set(HostPoll { begun_at: steps, since });
+        run.host_poll.set(HostPoll { begun_at: steps, since, is_long: false });
         if std::mem::take(&mut self.is_waiting) {
             run.instrument(|i| i.after_io_wait());
             // The time that was spent waiting says nothing about the length of steps.
