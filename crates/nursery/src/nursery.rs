@@ -294,6 +294,9 @@ impl<E> Core<E> {
 
     /// Cancels the nursery because something of `task` failed.
     fn cancel_because(&self, text: &str, task: Option<NodeId>) {
+        if self.run.state.borrow().nodes.get(self.node).is_some_and(|node| node.called) {
+            return; // of many that end one after the other, one cancels
+        }
         self.run.change(|state, fx| {
             let reason = |state: &State| {
                 let task = task.map(|task| state.label(task).into_boxed_str());
