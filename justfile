@@ -35,6 +35,10 @@ soak:
 soak-trio count="5000" seed="1000000":
     python3 tests/conformance/soak.py {{count}} {{seed}}
 
+# thousands of connections in a storm of cancellations
+stress:
+    cargo test --release --test stress -- --ignored --nocapture
+
 # build the book, into book/book
 book:
     command -v mdbook >/dev/null || cargo install mdbook --locked
@@ -73,6 +77,4 @@ rules:
     sources() { find . -name '*.rs' -not -path '*/target/*' -exec "$@" {} +; }
     spelling=$(sources grep -HnEi '(^|[^/])//[[:space:]]*safety' | grep -v '// SAFETY: ' || true)
     headless=$(sources awk 'FNR == 1 && !/^\/\/! /{ print FILENAME }')
-    [ -z "$spelling" ] || printf '%s\n' "$spelling" '↑ the only spelling is `// SAFETY: …`'
-    [ -z "$headless" ] || printf '%s\n' "$headless" '↑ the first line says what the file is for: `//! …`'
-    [ -z "$spelling$headless" ]
+    [ -z "$spelling$headless" ] || { printf '%s\n' "$spelling" '↑ the only spelling is `// SAFETY: …`' "$headless" '↑ the first line says what the file is for: `//! …`'; exit 1; }

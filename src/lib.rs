@@ -77,4 +77,5 @@ pages! {
     legend: "../book/src/legend.md",
     glossary: "../book/src/glossary.md",
     checked: "../book/src/checked.md",
+    benchmarks: "../book/src/benchmarks.md",
 }

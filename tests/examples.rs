@@ -40,13 +40,19 @@ examples! {
     swallowed_cancel: "../examples/11_swallowed_cancel.rs",
     cpu_bound: "../examples/12_cpu_bound.rs",
     tree: "../examples/13_tree.rs",
+    echo_server: "../examples/14_echo_server.rs",
+    echo_client: "../examples/15_echo_client.rs",
+    happy_eyeballs: "../examples/16_happy_eyeballs.rs",
+    chat: "../examples/17_chat.rs",
+    proxy: "../examples/18_proxy.rs",
     borrowing: "../examples/20_borrowing.rs",
     one_fails: "../examples/21_one_fails.rs",
     deadlines: "../examples/22_deadlines.rs",
     start: "../examples/23_start.rs",
     channel: "../examples/24_channel.rs",
     workshop: "../examples/25_workshop.rs",
-    http: "../examples/25_http.rs",
+    http: "../examples/19_http.rs",
+    pages: "../examples/26_pages.rs",
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -178,6 +184,31 @@ fn example_13_tree() {
 }
 
 #[test]
+fn example_14_echo_server() {
+    check("14_echo_server", 8, echo_server::demo);
+}
+
+#[test]
+fn example_15_echo_client() {
+    check("15_echo_client", 3, echo_client::demo);
+}
+
+#[test]
+fn example_16_happy_eyeballs() {
+    check("16_happy_eyeballs", 2, happy_eyeballs::demo);
+}
+
+#[test]
+fn example_17_chat() {
+    check("17_chat", 0, chat::demo);
+}
+
+#[test]
+fn example_18_proxy() {
+    check("18_proxy", 2, proxy::demo);
+}
+
+#[test]
 fn example_20_borrowing() {
     check("20_borrowing", 3, borrowing::demo);
 }
@@ -208,8 +239,13 @@ fn example_25_workshop() {
 }
 
 #[test]
-fn example_25_http() {
-    check("25_http", 2, http::demo);
+fn example_19_http() {
+    check("19_http", 2, http::demo);
+}
+
+#[test]
+fn example_26_pages() {
+    check("26_pages", 3, pages::demo);
 }
 
 fn folder() -> PathBuf {

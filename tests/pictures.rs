@@ -30,6 +30,7 @@ programs! {
     start: "../examples/23_start.rs",
     channel: "../examples/24_channel.rs",
     workshop: "../examples/25_workshop.rs",
+    pages: "../examples/26_pages.rs",
     legend: "../book/listings/legend/program.rs",
 }
 
@@ -126,6 +127,15 @@ fn picture_25_workshop() {
         "examples/pictures/25_workshop",
         "A workshop that closes in the evening",
         workshop::demo(),
+    );
+}
+
+#[test]
+fn picture_26_pages() {
+    draw(
+        "examples/pictures/26_pages",
+        "Three pages: one comes, one is slow, one fails",
+        pages::demo(),
     );
 }
 

@@ -4,8 +4,14 @@
 //! pipe (`async-signal`); what is to happen is said in ordinary async code that waits at the pipe's other end. So a
 //! run that computes without passing a checkpoint does not notice a signal either.
 //!
-//! A handler stays installed until the process ends: a signal that nobody listens for any more is *ignored*, it does
-//! not kill the process as it would have done before. So listen around everything, at the top of the program.
+//! A signal that nobody listens for any more does again what it did before anybody listened: most end the process. No
+//! signal is lost: one that has arrived, but that the last who listened for it has not received, does it then.
+//!
+//! One thing to know if other libraries of the process handle signals, too: what they had installed *before* is called
+//! at all times. What they install later is called too, but cannot be known here: listen for as long as they do.
+
+mod heard;
+mod incoming;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -19,14 +25,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use async_signal::Signals;
-use futures_lite::{Stream, StreamExt as _};
+use futures_lite::Stream;
 use nursery::lowlevel::is_cancelled;
 use nursery::{
     CancelScope, CancelSource, Cancellable, RemoteScope, TaskError, cancellable, shield,
 };
 
 pub use async_signal::Signal;
+
+use crate::signal::incoming::Incoming;
 
 /// Runs `body` in a cancel scope, which the first SIGINT (Ctrl-C) or SIGTERM cancels.
 ///
@@ -37,8 +44,8 @@ pub use async_signal::Signal;
 /// Returns `None` if the cancellation ended the body, and `Some` with its value otherwise, also if a signal came but
 /// the body got done nevertheless.
 ///
-/// Put it around all of the main task. When it has ended, both signals are ignored, unless something else listens for
-/// them: see the [module](self).
+/// When it has ended, both signals do again what they did before; so does one that came too late to be noticed. See the
+/// [module](self).
 ///
 /// # Cancellation
 ///
@@ -113,7 +120,7 @@ pub fn cancel_on_ctrl_c<T, E: TaskError>(
 /// Cancels the scope at the first signal, ends the process at the second.
 async fn watch(scope: RemoteScope) -> Infallible {
     // Not a `SignalReceiver`, which would take two of a kind for one.
-    let mut signals = Signals::new([Signal::Int, Signal::Term]).unwrap_or_else(|error| {
+    let mut signals = Incoming::new(&[Signal::Int, Signal::Term]).unwrap_or_else(|error| {
         panic!(
             "`cancel_on_ctrl_c` cannot install its signal handlers: {error}\n\
              \n\
@@ -130,10 +137,9 @@ async fn watch(scope: RemoteScope) -> Infallible {
     process::exit(130)
 }
 
-async fn next(signals: &mut Signals) -> Signal {
-    let wait = cancellable(signals.next()).waiting_for("a signal").await;
-    let signal = wait.expect("under a shield").expect("the stream of signals has no end");
-    signal.expect("the pipe is open at both ends")
+async fn next(signals: &mut Incoming) -> Signal {
+    let wait = cancellable(poll_fn(|cx| signals.poll_next(cx))).waiting_for("a signal").await;
+    wait.expect("under a shield").expect("the pipe is open at both ends")
 }
 
 /// Wakes a task, and tells it who did.
@@ -162,7 +168,8 @@ impl Wake for Bell {
 
 /// Listens for `signals`: from now on they go to the [`SignalReceiver`], and no longer do what they would do otherwise.
 ///
-/// Several receivers may listen for the same signal: each gets it. Can be called outside a run.
+/// Several receivers may listen for the same signal: each gets it. When the last is dropped, the signal does again what it
+/// did before; and if it had arrived, but not been received, does it at once. Can be called outside a run.
 ///
 /// # Errors
 ///
@@ -201,11 +208,8 @@ pub fn receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
     if let Some(why) = refused {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
-    let signals = Signals::new(signals)?;
-    Ok(SignalReceiver {
-        inbox: Rc::new(Inbox { signals, arrived: RefCell::default() }),
-        wait: None,
-    })
+    let inbox = Inbox { incoming: Incoming::new(signals)?, arrived: RefCell::default() };
+    Ok(SignalReceiver { inbox: Rc::new(inbox), wait: None })
 }
 
 /// For the first two the system has no handlers; after the others a program cannot go on.
@@ -270,7 +274,7 @@ impl Stream for SignalReceiver {
 
 #[derive(Debug)]
 struct Inbox {
-    signals: Signals,
+    incoming: Incoming,
     /// What has been read off the pipe and not been received yet: no signal twice.
     arrived: RefCell<VecDeque<Signal>>,
 }
@@ -286,6 +290,12 @@ impl Inbox {
     }
 }
 
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.incoming.end(self.arrived.take());
+    }
+}
+
 /// Waits until a signal has arrived. It takes none, so that none is lost with it.
 #[derive(Debug)]
 struct Arrival(Rc<Inbox>);
@@ -294,9 +304,8 @@ impl Future for Arrival {
     type Output = io::Result<()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Inbox { signals, arrived } = &*self.0;
-        let mut pipe = signals;
-        while let Poll::Ready(Some(signal)) = Pin::new(&mut pipe).poll_next(cx) {
+        let Inbox { incoming, arrived } = &*self.0;
+        while let Poll::Ready(signal) = incoming.poll_next(cx) {
             let signal = signal?;
             let mut arrived = arrived.borrow_mut();
             if !arrived.contains(&signal) {

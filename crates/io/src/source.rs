@@ -4,15 +4,16 @@ pub(crate) mod half;
 mod polled;
 mod relay;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::Location;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
-use nursery::cancellable;
+use nursery::{cancellable, checkpoint};
 
 use crate::source::relay::Relay;
 use crate::stream::StreamError;
@@ -30,11 +31,17 @@ pub(crate) struct Source<T> {
     io: RefCell<Option<Rc<Async<T>>>>,
     /// Who waits, by [`Interest`]. The reactor wakes them through it; and so do we, when it is closed.
     relays: [OnceCell<Relay>; 2],
+    /// Has the reactor been asked, by [`Interest`], since it last said that something is ready?
+    is_asked: [Cell<bool>; 2],
 }
 
 impl<T> Source<T> {
     pub(crate) fn new(io: Async<T>) -> Self {
-        Source { io: RefCell::new(Some(Rc::new(io))), relays: Default::default() }
+        Source {
+            io: RefCell::new(Some(Rc::new(io))),
+            relays: Default::default(),
+            is_asked: Default::default(),
+        }
     }
 
     fn get(&self) -> Result<Rc<Async<T>>, StreamError> {
@@ -71,14 +78,30 @@ impl<T> Source<T> {
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<Result<R, StreamError>> {
+        if self.is_asked[interest as usize].get() {
+            // Takes the answer, if it is there: else the next wait would have it, and `op` would be tried for nothing.
+            let _ = self.poll_ready(interest, cx)?;
+        }
+        loop {
+            if let Some(result) = self.attempt(&mut op)? {
+                return Poll::Ready(Ok(result));
+            }
+            ready!(self.poll_ready(interest, cx))?;
+        }
+    }
+
+    /// Does `op`. `None`: it would block.
+    fn attempt<R>(
+        &self,
+        op: &mut impl FnMut(&T) -> io::Result<R>,
+    ) -> Result<Option<R>, StreamError> {
         loop {
             let io = self.get()?;
             match op(io.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => return Poll::Ready(result.map_err(StreamError::Broken)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Ok(Some(result.map_err(StreamError::Broken)?)),
             }
-            ready!(self.poll_ready(interest, cx))?;
         }
     }
 
@@ -95,6 +118,7 @@ impl<T> Source<T> {
             Interest::Read => io.poll_readable(&mut cx),
             Interest::Write => io.poll_writable(&mut cx),
         };
+        self.is_asked[interest as usize].set(ready.is_pending());
         ready.map_err(StreamError::Broken)
     }
 
@@ -106,9 +130,19 @@ impl<T> Source<T> {
         what: &'static str,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> impl Future<Output = Result<R, StreamError>> {
-        let done = cancellable(poll_fn(move |cx| self.poll(interest, cx, &mut op)));
-        let done = done.waiting_for(what);
-        async move { done.await? }
+        let place = Location::caller();
+        async move {
+            checkpoint().await?;
+            // From here on only readiness is waited for: what `op` has done is never held back in a yield, where it
+            // would be lost with a future that is dropped there.
+            loop {
+                if let Some(result) = self.attempt(&mut op)? {
+                    return Ok(result);
+                }
+                let ready = cancellable(poll_fn(|cx| self.poll_ready(interest, cx)));
+                ready.waiting_for(what).at(place).await??;
+            }
+        }
     }
 }
 
@@ -118,5 +152,47 @@ impl<T: fmt::Debug> fmt::Debug for Source<T> {
             Ok(io) => io.get_ref().fmt(f),
             Err(_) => f.write_str("closed"),
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use nursery::lowlevel::wait_all_tasks_blocked;
+    use nursery::open_nursery;
+
+    use super::*;
+
+    /// An attempt in vain is a system call.
+    #[test]
+    fn one_attempt_before_the_wait_and_one_after_it() {
+        nursery_testing::run(async {
+            let (one, mut other) = UnixStream::pair()?;
+            let source = Source::new(Async::new(one)?);
+            let attempts = Cell::new(0);
+            for _ in 0..3 {
+                attempts.set(0);
+                let read = |mut io: &UnixStream| {
+                    attempts.set(attempts.get() + 1);
+                    io.read(&mut [0; 10])
+                };
+                open_nursery(async |n| -> io::Result<()> {
+                    let received = n.start_soon(async {
+                        Ok(source.run(Interest::Read, "something to receive", read).await?)
+                    });
+                    wait_all_tasks_blocked(Duration::ZERO).await?;
+                    assert_eq!(attempts.get(), 1);
+                    other.write_all(b"x")?;
+                    assert_eq!((received.await?, attempts.get()), (1, 2));
+                    Ok(())
+                })
+                .await?;
+            }
+            io::Result::Ok(())
+        })
+        .unwrap();
     }
 }

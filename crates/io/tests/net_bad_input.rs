@@ -10,11 +10,16 @@ use nursery::lowlevel::{points, wait_all_tasks_blocked};
 use nursery::{move_on_after, open_nursery};
 use nursery_io::net::{AddressError, TcpListener, TcpStream, UdpSocket, open_tcp_stream};
 use nursery_io::stream::{Listener, ReceiveStream, SendStream, StreamError};
-use nursery_testing::run;
+use nursery_testing::Test;
 use socket2::{Domain, SockRef, Socket, Type};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Runs `main`, which is not to hang.
+fn run<T>(main: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    Test::new().time_limit(SECOND * 60).run(main)
+}
 
 /// More than any system takes that nobody receives.
 const HUGE: usize = 64 << 20;

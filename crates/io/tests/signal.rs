@@ -5,7 +5,8 @@
 use std::cell::Cell;
 use std::env;
 use std::future::Future;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -431,6 +432,141 @@ fn after_cancel_on_ctrl_c_nothing_listens_any_more() {
     assert!(call_again("after_cancel_on_ctrl_c_nothing_listens_any_more").end().success());
 }
 
+/// H77
+#[test]
+fn when_nobody_listens_any_more_a_signal_does_what_it_did_before() {
+    if is_child() {
+        nursery::run(async {
+            let first = signal::receiver(&[Signal::Term])?;
+            let mut second = signal::receiver(&[Signal::Term, Signal::Usr1])?;
+            drop(first);
+            raise(Raw::TERM, &mut second).await?; // still heard
+            drop(second);
+            cancel_on_ctrl_c(async {
+                let mut probe = signal::receiver(&[Signal::Term])?;
+                raise(Raw::TERM, &mut probe).await?;
+                shield(until_noticed()).await;
+                anyhow::Ok(())
+            })
+            .await?;
+            println!("ready");
+            anyhow::Ok(sleep_forever().await?)
+        })
+        .unwrap();
+    }
+    for signal in [Raw::TERM, Raw::INT, Raw::USR1] {
+        let mut child = call_again("when_nobody_listens_any_more_a_signal_does_what_it_did_before");
+        child.wait_for("ready");
+        child.send(signal);
+        assert_eq!(child.end().signal(), Some(signal.as_raw()));
+    }
+}
+
+/// H78, `catch_signals_race_condition_on_exit`
+#[test]
+fn a_signal_that_nobody_has_received_is_raised_again_by_the_last_who_could_have() {
+    if is_child() {
+        nursery::run(async {
+            let one = signal::receiver(&[Signal::Usr2])?;
+            let two = signal::receiver(&[Signal::Usr2, Signal::Hup])?;
+            let mut probe = signal::receiver(&[Signal::Usr2])?;
+            raise(Raw::USR2, &mut probe).await?;
+            drop(one);
+            println!("the second has it, too");
+            drop(probe);
+            println!("it received the signal");
+            drop(two);
+            println!("it must not come to this");
+            io::Result::Ok(())
+        })
+        .unwrap();
+        return;
+    }
+    let mut child =
+        call_again("a_signal_that_nobody_has_received_is_raised_again_by_the_last_who_could_have");
+    child.wait_for("the second has it, too");
+    child.wait_for("it received the signal");
+    assert_eq!(child.end().signal(), Some(Raw::USR2.as_raw()));
+}
+
+/// The other order: first it was looked at, then it was not received.
+#[test]
+fn a_signal_that_was_seen_and_not_received_is_raised_again() {
+    if is_child() {
+        nursery::run(async {
+            let mut signals = signal::receiver(&[Signal::Hup, Signal::Usr1])?;
+            let mut probe = signal::receiver(&[Signal::Hup, Signal::Usr1])?;
+            raise(Raw::HUP, &mut probe).await?;
+            raise(Raw::USR1, &mut probe).await?;
+            drop(probe);
+            assert_eq!(signals.recv().await?, Signal::Hup); // both have come off the pipe
+            drop(signals);
+            println!("it must not come to this");
+            io::Result::Ok(())
+        })
+        .unwrap();
+        return;
+    }
+    let ended = call_again("a_signal_that_was_seen_and_not_received_is_raised_again").end();
+    assert_eq!(ended.signal(), Some(Raw::USR1.as_raw()));
+}
+
+/// H77
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_ignored_is_ignored_again() {
+    const TEST: &str = "a_signal_that_was_ignored_is_ignored_again";
+    if is_child() {
+        nursery::run(async {
+            let mut signals = signal::receiver(&[Signal::Hup])?;
+            kill_process(getpid(), Raw::HUP)?;
+            assert_eq!(signals.recv().await?, Signal::Hup);
+            let mut probe = signal::receiver(&[Signal::Hup])?;
+            raise(Raw::HUP, &mut probe).await?;
+            drop(probe);
+            drop(signals); // one is left
+            kill_process(getpid(), Raw::HUP)?;
+            println!("alive");
+            io::Result::Ok(())
+        })
+        .unwrap();
+        return;
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
+    let mut child = call(shell, TEST);
+    child.wait_for("alive");
+    assert!(child.end().success());
+}
+
+/// H77
+#[cfg(target_os = "linux")]
+#[test]
+fn a_handler_that_was_there_before_is_called_all_the_time_and_does_not_lose_its_signal() {
+    const TEST: &str =
+        "a_handler_that_was_there_before_is_called_all_the_time_and_does_not_lose_its_signal";
+    if is_child() {
+        let (mut calls, handler) = UnixStream::pair().unwrap();
+        signal_hook::low_level::pipe::register(Raw::USR1.as_raw(), handler).unwrap();
+        let mut buffer = [0; 10];
+        nursery::run(async {
+            let mut probe = signal::receiver(&[Signal::Usr1])?;
+            raise(Raw::USR1, &mut probe).await?;
+            assert_eq!(calls.read(&mut buffer)?, 1);
+            let unreceived = signal::receiver(&[Signal::Usr1])?;
+            raise(Raw::USR1, &mut probe).await?;
+            drop((unreceived, probe));
+            assert_eq!(calls.read(&mut buffer)?, 1, "it has had this one");
+            kill_process(getpid(), Raw::USR1)?;
+            assert_eq!(calls.read(&mut buffer)?, 1);
+            io::Result::Ok(())
+        })
+        .unwrap();
+        return;
+    }
+    assert!(call_again(TEST).end().success());
+}
+
 #[test]
 fn of_two_nested_ones_both_are_cancelled() {
     if is_child() {
@@ -479,7 +615,11 @@ struct Again {
 }
 
 fn call_again(test: &str) -> Again {
-    let mut child = Command::new(env::current_exe().unwrap())
+    call(Command::new(env::current_exe().unwrap()), test)
+}
+
+fn call(mut program: Command, test: &str) -> Again {
+    let mut child = program
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(ROLE, "child")
         .stdout(Stdio::piped())

@@ -1,9 +1,41 @@
 //! The macros of `nursery`; use them as `nursery::main`, `nursery::TaskError` and `nursery_testing::test`.
 //!
+//! - **[`main`](macro@main)** makes an `async fn` the root task of a run.
+//! - **[`macro@test`]** runs an `async fn` as a plain `#[test]`, with a seed and on a virtual clock.
+//! - **[`TaskError`](derive@TaskError)** makes your enum an error that tasks may fail with.
+//!
+//! What sets them apart: each option is the method of that name on a builder, and what is refused is refused at the place
+//! it is written, with advice.
+//!
+//! # Example
+//!
+//! ```
+//! use nursery::{Cancelled, ErrorGroup, TaskError, checkpoint};
+//!
+//! #[derive(Debug, TaskError)]
+//! enum Error {
+//!     Empty,
+//!     Cancelled(Cancelled),
+//!     Several(ErrorGroup<Error>),
+//! }
+//!
+//! #[nursery::main(seed = 7)]
+//! async fn first() -> Result<&'static str, Error> {
+//!     checkpoint().await?; // a `Cancelled` becomes an `Error`
+//!     ["one", "two"].first().copied().ok_or(Error::Empty)
+//! }
+//!
+//! assert_eq!(first().unwrap(), "one");
+//! ```
+//!
+//! # How it is made
+//!
 //! ```text
 //!  tokens ──▶ function, options │ task_error/model ──▶ entry, test │ task_error/expand ──▶ tokens
 //!             read, and refuse with advice              write, cannot fail
 //! ```
+//!
+//! What the macros make is explained in `nursery`, and in the folder `book` of the repository.
 #![forbid(unsafe_code)]
 #![doc(test(attr(deny(warnings))))]
 

@@ -247,6 +247,10 @@ impl RaiseIfCancelled {
 /// while it waits, it is *dropped*: what that means is up to the foreign future (look for "cancel safety" in its
 /// docs). A result that is there at that moment is returned.
 ///
+/// A foreign future that is ready at its first poll may be followed by a yield, with its result kept; dropped there, the
+/// result is dropped, too. An operation that takes something for good (a read) is safe if only the *readiness* is
+/// awaited in here, after a [`checkpoint`], and what is ready is taken outside.
+///
 /// # Errors
 ///
 /// [`Cancelled`].

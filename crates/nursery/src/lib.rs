@@ -77,8 +77,8 @@
 //! | looking inside | [`tree()`], [`lowlevel::Instrument`], [`lowlevel::statistics`] |
 //! | building primitives | [`lowlevel`] |
 //!
-//! Events, locks, channels, sockets and signals are in `nursery-io`; virtual time and the other tools for tests in
-//! `nursery-testing`.
+//! Events, locks, channels, sockets, pipes, signals and threads are in `nursery-io`; virtual time and the other tools for
+//! tests in `nursery-testing`. The folder `book` of the repository has a tutorial: `just book` builds it.
 
 mod busy;
 mod checkpoint;

@@ -545,7 +545,7 @@ fn a_task_that_yields_and_one_that_raises_are_told_of() {
         };
         scope.enter(swallowed).await.map(drop)
     };
-    Test::new().builder().instrument(watch.clone()).run(main).unwrap();
+    Test::new().instrument(watch.clone()).run(main).unwrap();
     let yields = watch.yields.take();
     assert_eq!(yields.len(), 4);
     let here = |line| (file!().to_owned(), line);

@@ -65,7 +65,8 @@ fn read<T>(mut io: &T, buffer: &mut [u8]) -> io::Result<usize>
 where
     for<'a> &'a T: Read,
 {
-    io.read(buffer)
+    // With no room in the buffer the system would wait for something to come.
+    if buffer.is_empty() { Ok(0) } else { io.read(buffer) }
 }
 
 fn write<T>(mut io: &T, data: &[u8]) -> io::Result<usize>

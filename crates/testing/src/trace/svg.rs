@@ -1,7 +1,8 @@
 //! A [`Trace`](crate::Trace) as a picture.
 //!
 //! Lines of one kind are one path, and numbers are whole, so that a file is small. There is no blank line in it: in a
-//! Markdown page that would end it. The colours are those of the page around it, or, on its own, those of the theme.
+//! Markdown page that would end it. The colours are those of the page around it; on its own, it has a background
+//! as well, light or dark as the reader likes it.
 
 mod layout;
 
@@ -14,8 +15,8 @@ use crate::trace::svg::layout::{Bar, Failure, HALF, HEAD, Layout, ROW, Span, WID
 use crate::trace::text;
 
 const STYLE: &str = "\
-.nt:root{color:#24292f}
-@media(prefers-color-scheme:dark){.nt:root{color:#d0d7de}}
+.nt:root{color:#24292f;background:#fff}
+@media(prefers-color-scheme:dark){.nt:root{color:#d0d7de;background:#0d1117}}
 .nt{max-width:100%;height:auto;font:12px system-ui,sans-serif}
 .nt text{fill:currentColor}
 .nt path,.nt rect{fill:none;stroke:currentColor;stroke-width:1.5}

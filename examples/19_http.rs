@@ -2,7 +2,8 @@
 //!
 //! In asyncio, an HTTP server brings a runner, a site and a timeout for the shutdown, and starts tasks of its own that
 //! the program cannot wait for. Here hyper does nothing but speak HTTP, in the task of the connection; who accepts,
-//! waits, stops and gives up is the nursery. Try `curl http://127.0.0.1:8080/slow`, and press Ctrl-C meanwhile.
+//! waits, stops and gives up is the nursery. By itself it shows that; `cargo run --example 19_http 127.0.0.1:8080` serves:
+//! try `curl http://127.0.0.1:8080/slow`, and press Ctrl-C meanwhile.
 
 use std::io;
 use std::net::SocketAddr;
@@ -85,8 +86,10 @@ pub(crate) async fn serve_http(
 
 #[nursery::main]
 async fn main() -> anyhow::Result<()> {
+    let Some(address) = std::env::args().nth(1) else { return demo().await };
+    let listener = TcpListener::bind(address.parse::<SocketAddr>()?)?;
     let mut signals = signal::receiver(&[Signal::Int, Signal::Term])?;
-    serve_http(TcpListener::bind(([127, 0, 0, 1], 8080))?, signals.recv()).await
+    serve_http(listener, signals.recv()).await
 }
 // ANCHOR_END: body
 
