@@ -56,6 +56,7 @@ where
     say!("server: stopped");
     Ok(())
 }
+// ANCHOR_END: body
 
 async fn ctrl_c() -> Result<(), Cancelled> {
     cancel_on_ctrl_c(sleep_forever()).await.map(drop)
@@ -66,7 +67,6 @@ async fn main() -> anyhow::Result<()> {
     let Some(address) = env::args().nth(1) else { return demo().await };
     serve(TcpListener::bind(address.parse::<SocketAddr>()?)?, ctrl_c()).await
 }
-// ANCHOR_END: body
 
 /// Says hello every 4 s, so many times, or until the server hangs up.
 pub(crate) async fn client(

@@ -51,6 +51,7 @@ pub(crate) async fn happy_eyeballs<A, S>(
     .await?;
     winner.into_inner().ok_or_else(|| ErrorGroup::new(failures.into_inner()).into())
 }
+// ANCHOR_END: body
 
 /// Connects, and tells about it.
 async fn connect((name, address): (&str, SocketAddr)) -> io::Result<TcpStream> {
@@ -68,7 +69,6 @@ async fn connect((name, address): (&str, SocketAddr)) -> io::Result<TcpStream> {
 async fn main() -> anyhow::Result<()> {
     demo().await
 }
-// ANCHOR_END: body
 
 /// A listener that has no room for more connections: whoever tries is not even refused.
 struct BlackHole {

@@ -70,6 +70,8 @@ pages! {
     cleanup: "../book/src/cleanup.md",
     start: "../book/src/start.md",
     channels: "../book/src/channels.md",
+    echo_server: "../book/src/echo-server.md",
+    happy_eyeballs: "../book/src/happy-eyeballs.md",
     testing: "../book/src/testing.md",
     from_asyncio: "../book/src/from-asyncio.md",
     from_tokio: "../book/src/from-tokio.md",

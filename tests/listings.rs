@@ -34,6 +34,10 @@ listings! {
     start_solution: "../book/listings/start/solution.rs",
     channels_broken: "../book/listings/channels/broken.rs",
     channels_solution: "../book/listings/channels/solution.rs",
+    echo_server_broken: "../book/listings/echo-server/broken.rs",
+    echo_server_solution: "../book/listings/echo-server/solution.rs",
+    happy_eyeballs_broken: "../book/listings/happy-eyeballs/broken.rs",
+    happy_eyeballs_solution: "../book/listings/happy-eyeballs/solution.rs",
     testing_broken: "../book/listings/testing/broken.rs",
     testing_solution: "../book/listings/testing/solution.rs",
 }
@@ -135,6 +139,18 @@ fn start() {
 fn channels() {
     panics("channels/broken", || drop(Test::new().seed(0).run(channels_broken::demo())));
     says("channels/solution", channels_solution::demo);
+}
+
+#[test]
+fn echo_server() {
+    says("echo-server/broken", echo_server_broken::demo);
+    says("echo-server/solution", echo_server_solution::demo);
+}
+
+#[test]
+fn happy_eyeballs() {
+    says("happy-eyeballs/broken", happy_eyeballs_broken::demo);
+    says("happy-eyeballs/solution", happy_eyeballs_solution::demo);
 }
 
 #[test]

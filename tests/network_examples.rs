@@ -5,11 +5,10 @@ use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
-use nursery::{Cancelled, checkpoint, lowlevel, now, open_nursery, sleep, sleep_forever};
+use nursery::{Cancelled, lowlevel, now, open_nursery, sleep, sleep_forever};
 use nursery_examples::recorded;
-use nursery_io::channel::{self, Receiver, Sender};
 use nursery_io::net::{TcpListener, TcpStream};
-use nursery_io::stream::{HalfClose, Listener, ReceiveStream, Resource, SendStream, StreamError};
+use nursery_io::stream::{HalfClose, Listener, ReceiveStream, SendStream, StreamError};
 use nursery_testing::{
     BoundedStream, Test, lockstep_stream_pair, memory_stream_pair, open_stream_to_listener,
     wait_all_tasks_blocked,
@@ -25,32 +24,11 @@ mod echo_server;
 #[allow(dead_code, reason = "its `main` is called when it is run by hand")]
 mod happy_eyeballs;
 
+mod memory;
+
+use memory::memory_listener;
+
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Accepts the ends of memory streams that a test sends it.
-struct MemoryListener {
-    incoming: Receiver<BoundedStream>,
-}
-
-fn memory_listener() -> (Sender<BoundedStream>, MemoryListener) {
-    let (sender, incoming) = channel::open(channel::UNBOUNDED);
-    (sender, MemoryListener { incoming })
-}
-
-impl Resource for MemoryListener {
-    async fn aclose(&self) -> Result<(), StreamError> {
-        self.incoming.close();
-        Ok(checkpoint().await?)
-    }
-}
-
-impl Listener for MemoryListener {
-    type Stream = BoundedStream;
-
-    async fn accept(&self) -> Result<BoundedStream, StreamError> {
-        Ok(self.incoming.recv().await.map_err(io::Error::from)?)
-    }
-}
 
 async fn settled() -> Result<(), Cancelled> {
     wait_all_tasks_blocked(Duration::ZERO).await

@@ -2,10 +2,18 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::io;
+use std::time::Duration;
 
-use nursery::TaskError;
+use nursery::{TaskError, open_nursery, sleep, sleep_forever};
 use nursery_examples::recorded;
-use nursery_testing::{Test, Trace, assert_expected};
+use nursery_testing::{Test, Trace, assert_expected, lockstep_stream_pair};
+
+mod memory;
+
+use memory::memory_listener;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Includes a program as a module, by the name of its file.
 macro_rules! programs {
@@ -24,6 +32,8 @@ programs! {
     worker_states: "../examples/04_worker_states.rs",
     shield: "../examples/07_shield.rs",
     swallowed_cancel: "../examples/11_swallowed_cancel.rs",
+    echo_server: "../examples/14_echo_server.rs",
+    eyeballs: "../examples/16_happy_eyeballs.rs",
     borrowing: "../examples/20_borrowing.rs",
     one_fails: "../examples/21_one_fails.rs",
     deadlines: "../examples/22_deadlines.rs",
@@ -82,6 +92,45 @@ fn picture_11_swallowed_cancel() {
         "A cancellation is swallowed, and comes again",
         swallowed_cancel::demo(),
     );
+}
+
+/// As its demonstration, but in memory.
+async fn served_in_memory() -> anyhow::Result<()> {
+    let (clients, listener) = memory_listener();
+    let connect = || {
+        let (here, there) = lockstep_stream_pair();
+        clients.try_send(there).expect("it listens");
+        here
+    };
+    open_nursery(async |n| -> anyhow::Result<()> {
+        n.start_soon(echo_server::serve(listener, sleep(3 * SECOND))).set_name("server");
+        sleep(SECOND).await?;
+        n.start_soon(echo_server::client("modest", 2, connect())).set_name("modest");
+        sleep(SECOND).await?;
+        n.start_soon(echo_server::client("greedy", 9, connect())).set_name("greedy");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn picture_14_echo_server() {
+    draw("examples/pictures/14_echo_server", "A server stops gracefully", served_in_memory());
+}
+
+/// Three attempts: nobody answers the first, the second is refused, the third answers after half a second.
+async fn raced_in_memory() -> io::Result<()> {
+    let connect = async |takes: Option<u32>| match takes {
+        None => sleep_forever().await.map_err(io::Error::from),
+        Some(0) => Err(io::ErrorKind::ConnectionRefused.into()),
+        Some(halves) => Ok(sleep(halves * SECOND / 2).await?),
+    };
+    eyeballs::happy_eyeballs([None, Some(0), Some(1), Some(9)], SECOND, connect).await
+}
+
+#[test]
+fn picture_16_happy_eyeballs() {
+    draw("examples/pictures/16_happy_eyeballs", "Three attempts, and one wins", raced_in_memory());
 }
 
 #[test]

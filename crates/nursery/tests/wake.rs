@@ -224,6 +224,7 @@ fn a_sibling_of_a_busy_nurserys_task_gets_every_second_step() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too many steps for Miri")]
 fn a_busy_nursery_leaves_the_thread_to_the_host() {
     let steps = Cell::new(0);
     let mut guest = pin!(Builder::new().guest(open_nursery(async |n| -> Result<(), Cancelled> {
