@@ -5,8 +5,8 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 
-use nursery::Cancelled;
-use nursery::lowlevel::{ParkingLot, cancel_shielded_checkpoint, checkpoint_if_cancelled};
+use nursery::lowlevel::ParkingLot;
+use nursery::{Cancelled, checkpoint};
 
 use crate::sync::only_cancelled;
 
@@ -87,12 +87,10 @@ impl Event {
     pub fn wait(&self) -> impl Future<Output = Result<(), Cancelled>> + use<'_> {
         let place = Location::caller();
         async move {
-            checkpoint_if_cancelled().await?;
-            if !self.is_set.get() {
-                return only_cancelled(self.waiting.park_as("an event").at(place).await);
+            if self.is_set.get() {
+                return checkpoint().await;
             }
-            cancel_shielded_checkpoint().await;
-            Ok(())
+            only_cancelled(self.waiting.park_as("an event").at(place).await)
         }
     }
 
