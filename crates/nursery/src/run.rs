@@ -303,8 +303,7 @@ impl<T, E> Finish<Result<T, E>> for MainEnd<T, E> {
     }
 
     fn finish(self, task: NodeId, result: thread::Result<Result<T, E>>) -> Option<()> {
-        self.run.end_of_task(task);
-        self.run.live.set(self.run.live.get() - 1);
+        self.run.end_of_own_task(task);
         *self.outcome.borrow_mut() = Some(result);
         None
     }
@@ -325,8 +324,7 @@ impl Finish<Result<(), Cancelled>> for SystemEnd {
     }
 
     fn finish(self, task: NodeId, result: thread::Result<Result<(), Cancelled>>) -> Option<()> {
-        self.0.end_of_task(task);
-        self.0.live.set(self.0.live.get() - 1);
+        self.0.end_of_own_task(task);
         if let Err(panic) = result {
             self.0.note_crash(panic);
         }
@@ -651,6 +649,12 @@ impl Run {
             self.break_lots_of(id);
         }
         self.instrument(|i| i.task_exited(self.task_id(id)));
+    }
+
+    /// The same for the main task and system tasks.
+    fn end_of_own_task(&self, id: NodeId) {
+        self.end_of_task(id);
+        self.live.set(self.live.get() - 1);
     }
 
     /// Ends a task by dropping it, as [`erase::end_task`] does; breaks the lots it was to break.

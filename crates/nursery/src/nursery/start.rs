@@ -174,10 +174,7 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
                 // Only a destructor that polls by hand, of a nursery that is being dropped, can get here.
                 return Err(E::from(Cancelled(Arc::new(CancelSource::Unknown.into()))));
             }
-            let mut pending = Pending::new(&self.core, place);
-            let status = pending.status();
-            let node = pending.admit(place);
-            let done = pending.end();
+            let (mut pending, status, node, done) = Pending::begin(&self.core, place);
             let child = async move { child(status).await };
             erase::spawn_scoped(self, node, child, done).detach();
             pending.wait().await;
@@ -239,10 +236,7 @@ impl<E: TaskError + 'static> NurseryHandle<E> {
             if core.closed.get() {
                 return Err(NurseryClosed(child));
             }
-            let mut pending = Pending::new(&core, place);
-            let status = pending.status();
-            let node = pending.admit(place);
-            let done = pending.end();
+            let (mut pending, status, node, done) = Pending::begin(&core, place);
             let child = async move { child(status).await };
             erase::spawn_static(node, child, done).detach();
             pending.wait().await;
@@ -296,6 +290,16 @@ struct Pending<V, E> {
 }
 
 impl<V, E: TaskError> Pending<V, E> {
+    /// What starts, with all that its task needs.
+    fn begin(
+        core: &Rc<Core<E>>,
+        place: &'static Location<'static>,
+    ) -> (Self, TaskStatus<V>, NodeId, StartEnd<V, E>) {
+        let pending = Pending::new(core, place);
+        let (status, node, done) = (pending.status(), pending.admit(place), pending.end());
+        (pending, status, node, done)
+    }
+
     fn new(core: &Rc<Core<E>>, place: &'static Location<'static>) -> Self {
         assert!(
             context::is_current(&core.run),
