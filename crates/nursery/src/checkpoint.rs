@@ -110,7 +110,7 @@ impl Future for CheckpointIfCancelled {
     #[inline]
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if context::current_task().is_none() {
+        if !context::is_in_task() {
             context::position("`checkpoint_if_cancelled`"); // panics, with advice
         }
         self.check.poll_check(cx)
@@ -159,7 +159,9 @@ impl Future for CancelShieldedCheckpoint {
 #[track_caller]
 pub(crate) fn yield_now<T>(cx: &Context<'_>) -> Poll<T> {
     // Panics, with advice, outside a run, where the budget is always used up.
-    context::position("a checkpoint");
+    if !context::is_in_task() {
+        context::position("a checkpoint");
+    }
     // The task may have computed for long between its checkpoints: deadlines are looked at now.
     context::with_run(|run| {
         if let Some(run) = run {
@@ -169,7 +171,7 @@ pub(crate) fn yield_now<T>(cx: &Context<'_>) -> Poll<T> {
     context::count_schedule_point();
     let place = Location::caller();
     tell(|instrument, task| instrument.task_yielded(task, place));
-    context::poll_again(cx.waker());
+    cx.waker().wake_by_ref();
     Poll::Pending
 }
 
@@ -334,7 +336,7 @@ impl<F: Future> Future for Cancellable<F> {
             return Poll::Ready(Ok(done)); // after the yield below
         }
         if !*this.is_checked {
-            if context::current_task().is_none() {
+            if !context::is_in_task() {
                 context::position_at(this.label.what, this.label.place); // panics, with advice
             }
             if let Err(error) = ready!(this.check.poll_check(cx)) {

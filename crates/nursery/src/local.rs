@@ -93,6 +93,7 @@ impl<T: 'static> TaskLocal<T> {
     fn replace(&'static self, value: Option<Rc<T>>) -> Option<Rc<T>> {
         let run = context::current_run("a `TaskLocal`");
         let (_, task) = context::position("a `TaskLocal`");
+        run.has_task_locals.set(true);
         let mut state = run.state.borrow_mut();
         let node = state.nodes.get_mut(task)?;
         let locals = Rc::make_mut(node.extra().locals.get_or_insert_default());

@@ -34,7 +34,7 @@ pub use crate::stats::{RunStatistics, TaskId};
 use crate::checkpoint::raise_if_cancelled;
 use crate::deadlines::Limit;
 use crate::error::Cancelled;
-use crate::nursery::erase;
+use crate::nursery::erase::{self, Birth};
 use crate::run::{SystemEnd, context};
 #[cfg(doc)]
 use crate::scope::reason::CancelSource;
@@ -66,7 +66,7 @@ pub fn in_run() -> bool {
 /// False in entry-queue calls, and in hooks that are called between steps.
 #[must_use]
 pub fn in_task() -> bool {
-    in_run() && context::current_task().is_some()
+    in_run() && context::is_in_task()
 }
 
 /// Returns whether the current scope is effectively cancelled: whether the next checkpoint would raise.
@@ -198,11 +198,10 @@ where
     if run.is_closed() || run.state.borrow().effective(run.system) {
         return Err(RunFinished(task));
     }
-    let node = run.add_task(run.system, &run.ready, Location::caller(), None);
-    run.state.borrow_mut().nodes[node].extra().name = Some(name.into());
+    let birth = Birth::named(name, run.system, Location::caller());
     run.live.set(run.live.get() + 1);
-    erase::spawn_static(node, task, SystemEnd(run.clone())).detach();
-    Ok(run.task_id(node))
+    let handle = erase::spawn_static(&run, task, SystemEnd(run.clone()), birth);
+    Ok(run.task_id(handle.task().node(&run)))
 }
 
 /// Waits until every other task waits, and has done so for `cushion` of real time.
@@ -286,6 +285,7 @@ fn forget_blocked(id: Option<crate::wait::WaitId>) {
 #[track_caller]
 pub fn tasks() -> Vec<TaskId> {
     let run = context::current_run("`lowlevel::tasks`");
+    run.settle();
     let state = run.state.borrow();
     let tasks = state.nodes.iter().filter(|(_, node)| matches!(node.kind, Kind::Task(_)));
     tasks.map(|(id, _)| run.task_id(id)).collect()

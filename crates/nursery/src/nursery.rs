@@ -40,7 +40,7 @@ use crate::checkpoint::yield_now;
 use crate::deadlines::{Limit, Timer};
 use crate::error::{Cancelled, TaskError};
 use crate::nursery::child::Child;
-use crate::nursery::erase::{Finish, Panic};
+use crate::nursery::erase::{Birth, Finish, Panic, Task};
 use crate::nursery::handle::NurseryHandle;
 use crate::nursery::ready::Ready;
 use crate::run::{Run, context};
@@ -258,10 +258,9 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
             drop(child);
             return Child::gone(place);
         }
-        let node = self.core.admit(place);
+        let birth = self.core.admit(place);
         let done = ChildEnd(self.core.clone());
-        let task = erase::spawn_scoped(self, node, child, done);
-        Child::new(task, &self.core.run, node, place)
+        Child::new(erase::spawn_scoped(self, child, done, birth), &self.core.run)
     }
 
     /// Returns the nursery's own cancel scope, around the body and all children.
@@ -338,28 +337,31 @@ impl<E> Core<E> {
 }
 
 impl<E: TaskError> Core<E> {
-    /// Adds a child's node.
-    fn admit(&self, place: &'static Location<'static>) -> NodeId {
-        let spawner = context::current_task().filter(|_| context::is_current(&self.run));
+    /// Lets a child in.
+    fn admit(&self, place: &'static Location<'static>) -> Birth {
         self.live.set(self.live.get() + 1);
-        self.run.add_task(self.node, &self.ready, place, spawner)
+        self.run.birth_of_child(self.node, place)
     }
 
     /// A child has ended: its value, if it has one, goes to its handle; everything else is the nursery's.
-    fn child_ended<T>(&self, id: NodeId, result: thread::Result<Result<T, E>>) -> Option<T> {
-        if let Ok(Ok(value)) = result {
-            self.run.end_of_task(id);
-            self.leave();
-            return Some(value);
-        }
-        let absorbs = self.run.state.borrow().absorbs(id);
-        let value = self.settle(result, absorbs, ["a child failed", "a child panicked"], Some(id));
-        self.run.end_of_task(id);
+    fn child_ended<T>(&self, task: &Task, result: thread::Result<Result<T, E>>) -> Option<T> {
+        let value = match result {
+            Ok(Ok(value)) => Some(value),
+            failure => {
+                let id = task.node(&self.run);
+                let absorbs = self.run.state.borrow().absorbs(id);
+                self.settle(failure, absorbs, ["a child failed", "a child panicked"], Some(id))
+            }
+        };
+        self.run.end_of_task(task);
         self.leave();
         value
     }
 
     fn body_ended<T>(&self, result: thread::Result<Result<T, E>>) -> Option<T> {
+        if let Ok(Ok(value)) = result {
+            return Some(value);
+        }
         let task = self.run.state.borrow().task_of(self.node);
         self.settle(result, false, ["the body failed", "the body panicked"], task)
     }
@@ -400,15 +402,11 @@ struct ChildEnd<E>(Rc<Core<E>>);
 impl<T, E: TaskError> Finish<Result<T, E>> for ChildEnd<E> {
     type Value = T;
 
-    fn run(&self) -> &Rc<Run> {
-        &self.0.run
-    }
-
     fn ready(&self) -> &Rc<Ready> {
         &self.0.ready
     }
 
-    fn finish(self, task: NodeId, result: thread::Result<Result<T, E>>) -> Option<T> {
+    fn finish(self, task: &Task, result: thread::Result<Result<T, E>>) -> Option<T> {
         self.0.child_ended(task, result)
     }
 }

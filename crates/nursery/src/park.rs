@@ -22,7 +22,7 @@ use crate::error::Cancelled;
 use crate::run::{Run, context};
 use crate::stats::TaskId;
 use crate::tree::State;
-use crate::wait::{Label, Params, Slot, WaitId, WaitState};
+use crate::wait::{Label, Params, Slot, Wait, WaitId, WaitState};
 
 /// The part of a lot that the run knows.
 #[derive(Default)]
@@ -37,46 +37,55 @@ pub(crate) struct LotCore {
 
 impl State {
     /// Appends a wait to a lot.
-    pub(crate) fn enter_lot(&mut self, id: WaitId, lot: &Rc<LotCore>) {
-        let tail = lot.tail.replace(Some(id));
-        match tail {
-            Some(tail) => self.waits[tail].next_in_lot = Some(id),
-            None => lot.head.set(Some(id)),
+    fn enter_lot(&mut self, id: WaitId, lot: &Rc<LotCore>) {
+        let tail = lot.append(id);
+        if let Some(tail) = tail {
+            self.waits[tail].next_in_lot = Some(id);
         }
-        lot.len.set(lot.len.get() + 1);
         let wait = &mut self.waits[id];
         wait.prev_in_lot = tail;
         wait.lot = Some(lot.clone());
     }
 
-    /// Takes a wait out of its lot, if it is in one.
-    pub(crate) fn leave_lot(&mut self, id: WaitId) {
-        let Some(wait) = self.waits.get_mut(id) else { return };
-        let Some(lot) = wait.lot.take() else { return };
-        let (prev, next) = (wait.prev_in_lot.take(), wait.next_in_lot.take());
-        match prev {
-            Some(prev) => self.waits[prev].next_in_lot = next,
-            None => lot.head.set(next),
+    /// Joins the neighbours of one who has left its lot.
+    #[inline]
+    pub(crate) fn close_ranks(&mut self, gap: &Place) {
+        let Place { lot, prev, next } = gap;
+        match *prev {
+            Some(prev) => self.waits[prev].next_in_lot = *next,
+            None => lot.head.set(*next),
         }
-        match next {
-            Some(next) => self.waits[next].prev_in_lot = prev,
-            None => lot.tail.set(prev),
+        match *next {
+            Some(next) => self.waits[next].prev_in_lot = *prev,
+            None => lot.tail.set(*prev),
         }
         lot.len.set(lot.len.get() - 1);
     }
 }
 
+/// Where in a lot a wait is, or was.
+pub(crate) struct Place {
+    pub(crate) lot: Rc<LotCore>,
+    pub(crate) prev: Option<WaitId>,
+    pub(crate) next: Option<WaitId>,
+}
+
 impl LotCore {
+    /// Adds a wait at the end. Returns the one that was there.
+    #[inline]
+    pub(crate) fn append(&self, id: WaitId) -> Option<WaitId> {
+        let tail = self.tail.replace(Some(id));
+        if tail.is_none() {
+            self.head.set(Some(id));
+        }
+        self.len.set(self.len.get() + 1);
+        tail
+    }
+
+    /// The run of those who are parked here, if there are any.
+    #[inline]
     fn run(&self) -> Option<Rc<Run>> {
-        if self.len.get() == 0 {
-            return None;
-        }
-        let run = self.run.borrow().clone()?;
-        if self.is_left_behind(&run) {
-            self.clear();
-            return None;
-        }
-        Some(run)
+        if self.len.get() == 0 { None } else { self.run.borrow().clone() }
     }
 
     /// Are its waiters gone with their run, because their futures were forgotten, not dropped?
@@ -90,21 +99,27 @@ impl LotCore {
         self.len.set(0);
     }
 
-    /// Takes the oldest waiter out and gives it its result.
-    fn wake_first(&self, result: WaitState) -> Option<(WaitId, TaskId)> {
+    /// Takes the oldest waiter out and gives it its result; before that, `hand_over` is called with its key.
+    #[inline]
+    fn wake_first(&self, result: WaitState, hand_over: impl FnOnce(Key)) -> Option<TaskId> {
         let run = self.run()?;
-        let id = self.head.get()?;
         let task = run.change(|state, fx| {
-            let task = state.waits[id].task();
-            state.wake_wait(id, result, fx).then_some(task)
+            let id = self.head.get()?;
+            let Some(task) = state.waits.get(id).map(Wait::task) else {
+                self.clear(); // see `is_left_behind`
+                return None;
+            };
+            hand_over((Rc::as_ptr(&run), id));
+            state.wake_wait(id, result, fx);
+            Some(task)
         })?;
-        Some((id, run.task_id(task)))
+        Some(run.task_id(task))
     }
 
     /// Breaks the lot: everybody in it, and everybody who comes, gets [`Broken`].
     pub(crate) fn break_by(&self, task: TaskId) {
         self.broken_by.borrow_mut().push(task);
-        while self.wake_first(WaitState::Broken).is_some() {}
+        while self.wake_first(WaitState::Broken, |_| {}).is_some() {}
     }
 
     fn broken(&self) -> Option<Broken> {
@@ -184,6 +199,11 @@ impl<T> Notes<T> {
         Notes { few: Vec::new(), many: BTreeMap::new() }
     }
 
+    fn is_empty(&self) -> bool {
+        self.few.is_empty() && self.many.is_empty()
+    }
+
+    #[inline]
     fn put(&mut self, key: Key, note: T) {
         if self.many.is_empty() && self.few.len() < FEW {
             self.few.push((key, note));
@@ -192,7 +212,11 @@ impl<T> Notes<T> {
         }
     }
 
+    #[inline]
     fn take(&mut self, key: Key) -> Option<T> {
+        if self.few.len() == 1 && self.few[0].0 == key {
+            return self.few.pop().map(|(_, note)| note);
+        }
         if let Some(at) = self.few.iter().position(|(other, _)| *other == key) {
             return Some(self.few.remove(at).1);
         }
@@ -215,7 +239,13 @@ impl<V> Lot<V> {
     }
 
     /// The lot in which a waiter that parked in this one has got its result.
+    #[inline]
     fn follow(self: &Rc<Self>, id: Key) -> Rc<Lot<V>> {
+        if self.moved.borrow().is_empty() { self.clone() } else { self.follow_moves(id) }
+    }
+
+    #[cold]
+    fn follow_moves(self: &Rc<Self>, id: Key) -> Rc<Lot<V>> {
         let mut at = self.clone();
         while let Some(next) = at.take_moved(id) {
             at = next;
@@ -277,14 +307,14 @@ impl<V> ParkingLot<V> {
     ///
     /// The value, if nobody is parked.
     pub fn unpark_one(&self, value: V) -> Result<TaskId, V> {
-        let Some(run) = self.lot.core.run() else { return Err(value) };
-        let Some(id) = self.lot.core.head.get() else { return Err(value) };
+        let mut value = Some(value);
         // The value is there before the task can run.
-        self.lot.handed.borrow_mut().put((Rc::as_ptr(&run), id), value);
-        match self.lot.core.wake_first(WaitState::Woken) {
-            Some((_, task)) => Ok(task),
-            None => unreachable!("the waiter at the head of a queue waits"),
-        }
+        let hand_over = |key| {
+            let value = value.take().expect("handed over once");
+            self.lot.handed.borrow_mut().put(key, value);
+        };
+        let task = self.lot.core.wake_first(WaitState::Woken, hand_over);
+        task.ok_or_else(|| value.take().expect("nobody has got it"))
     }
 
     /// Moves the `count` oldest waiters, in order, to the end of another lot.
@@ -297,6 +327,9 @@ impl<V> ParkingLot<V> {
     #[track_caller]
     pub fn repark(&self, to: &ParkingLot<V>, count: usize) {
         let Some(run) = self.lot.core.run() else { return };
+        if self.lot.core.is_left_behind(&run) {
+            return self.lot.core.clear();
+        }
         if Rc::ptr_eq(&self.lot, &to.lot) {
             return;
         }
@@ -304,7 +337,9 @@ impl<V> ParkingLot<V> {
         for _ in 0..count {
             let Some(id) = self.lot.core.head.get() else { break };
             let mut state = run.state.borrow_mut();
-            state.leave_lot(id);
+            if let Some(place) = state.waits[id].take_place_in_lot() {
+                state.close_ranks(&place);
+            }
             state.enter_lot(id, &to.lot.core);
             self.lot.moved.borrow_mut().put((Rc::as_ptr(&run), id), to.lot.clone());
         }
@@ -390,8 +425,18 @@ impl ParkingLot<()> {
 
 impl LotCore {
     /// Ties the lot to a run while it is occupied.
+    #[inline]
     #[track_caller]
-    fn adopt(&self, run: &Rc<Run>) {
+    pub(crate) fn adopt(&self, run: &Rc<Run>) {
+        let is_known = self.run.borrow().as_ref().is_some_and(|owner| Rc::ptr_eq(owner, run));
+        if !is_known {
+            self.change_owner(run);
+        }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn change_owner(&self, run: &Rc<Run>) {
         let mut owner = self.run.borrow_mut();
         let is_other = owner.as_ref().is_some_and(|owner| !Rc::ptr_eq(owner, run));
         if owner.as_ref().is_some_and(|owner| is_other && self.is_left_behind(owner)) {
@@ -467,7 +512,6 @@ impl<V> Future for Park<'_, V> {
             if let Some(broken) = this.lot.lot.core.broken() {
                 return Poll::Ready(Err(broken.into()));
             }
-            this.lot.lot.core.adopt(&context::current_run_at(this.label.what, this.label.place));
             this.slot.register(
                 cx,
                 Params {

@@ -19,13 +19,13 @@ use crate::deadlines::{Target, Timer};
 use crate::error::{Cancelled, TaskError};
 use crate::instrument::{Instrument, Instruments};
 use crate::local::RunLocals;
-use crate::nursery::erase::{self, Finish, Panic};
-use crate::nursery::ready::{Entry, Load, Ready};
+use crate::nursery::erase::{self, Birth, Finish, Panic, Task};
+use crate::nursery::ready::{Load, Ready};
 use crate::run::inbox::{Inbox, Token};
 use crate::run::turn::{HostPoll, Idler, Pace, Turn};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
-use crate::tree::{Effects, Kind, Node, NodeId, State, TaskNode};
+use crate::tree::{Effects, Kind, Node, NodeId, State};
 use crate::wait::{WaitId, WaitState};
 
 /// Runs `main`, and everything it starts, to the end, on this thread.
@@ -275,11 +275,11 @@ impl<'a, T: 'a, E: TaskError + 'a> Guest<'a, T, E> {
         let _run = context::enter_run(&run);
         run.instrument(|i| i.before_run());
         let outcome: Outcome<T, E> = Rc::default();
-        let node = run.add_task(run.root, &run.ready, place, None);
         run.live.set(1);
         let done = MainEnd { run: run.clone(), outcome: outcome.clone() };
-        run.state.borrow_mut().nodes[node].extra().name = Some("main".into());
-        erase::spawn_main(PhantomData::<&'a mut &'a ()>, node, main, done).detach();
+        let birth = Birth::named("main", run.root, place);
+        let main = erase::spawn_main(PhantomData::<&'a mut &'a ()>, &run, main, done, birth);
+        drop(main);
         drop(_run);
         Guest { run, outcome, idler: Idler::default(), stage: Stage::New, _main: PhantomData }
     }
@@ -294,15 +294,11 @@ struct MainEnd<T, E> {
 impl<T, E> Finish<Result<T, E>> for MainEnd<T, E> {
     type Value = ();
 
-    fn run(&self) -> &Rc<Run> {
-        &self.run
-    }
-
     fn ready(&self) -> &Rc<Ready> {
         &self.run.ready
     }
 
-    fn finish(self, task: NodeId, result: thread::Result<Result<T, E>>) -> Option<()> {
+    fn finish(self, task: &Task, result: thread::Result<Result<T, E>>) -> Option<()> {
         self.run.end_of_own_task(task);
         *self.outcome.borrow_mut() = Some(result);
         None
@@ -315,15 +311,11 @@ pub(crate) struct SystemEnd(pub(crate) Rc<Run>);
 impl Finish<Result<(), Cancelled>> for SystemEnd {
     type Value = ();
 
-    fn run(&self) -> &Rc<Run> {
-        &self.0
-    }
-
     fn ready(&self) -> &Rc<Ready> {
         &self.0.ready
     }
 
-    fn finish(self, task: NodeId, result: thread::Result<Result<(), Cancelled>>) -> Option<()> {
+    fn finish(self, task: &Task, result: thread::Result<Result<(), Cancelled>>) -> Option<()> {
         self.0.end_of_own_task(task);
         if let Err(panic) = result {
             self.0.note_crash(panic);
@@ -448,6 +440,8 @@ pub(crate) struct Run {
     is_seeded: bool,
     pub(crate) instruments: Instruments,
     pub(crate) locals: RunLocals,
+    /// Some task has set a task-local value.
+    pub(crate) has_task_locals: Cell<bool>,
     pub(crate) root: NodeId,
     /// The scope of the system tasks.
     pub(crate) system: NodeId,
@@ -460,6 +454,8 @@ pub(crate) struct Run {
     spare_lists: RefCell<Vec<Rc<Ready>>>,
     /// When a deadline was set that had passed, until that is noticed.
     pub(crate) overdue: Cell<Option<Instant>>,
+    /// Numbers nodes in the order of their arrival.
+    births: Cell<u32>,
     /// Counts the steps of all tasks.
     steps: Cell<u64>,
     pace: Cell<Pace>,
@@ -503,6 +499,7 @@ impl Run {
             is_seeded: builder.seed.is_some(),
             instruments: Instruments::new(builder.instruments),
             locals: RunLocals::default(),
+            has_task_locals: Cell::new(false),
             root,
             system,
             ready,
@@ -510,6 +507,7 @@ impl Run {
             spare_lists: RefCell::default(),
             live: Cell::new(0),
             overdue: Cell::new(None),
+            births: Cell::new(0),
             steps: Cell::new(0),
             pace: Cell::default(),
             host_poll: Cell::default(),
@@ -586,7 +584,7 @@ impl Run {
     }
 
     /// Puts the tasks of a batch in the order in which they run.
-    pub(crate) fn order(&self, batch: &mut [Entry]) {
+    pub(crate) fn order(&self, batch: &mut [Task]) {
         let mut rng = self.rng.borrow_mut();
         if self.is_seeded {
             rng.shuffle(batch);
@@ -617,29 +615,34 @@ impl Run {
         TaskId { generation: self.generation, node }
     }
 
-    /// Adds a task's node. Its context is that of the task that starts it.
-    pub(crate) fn add_task(
-        &self,
-        parent: NodeId,
-        ready: &Rc<Ready>,
-        place: &'static Location<'static>,
-        spawner: Option<NodeId>,
-    ) -> NodeId {
-        let id = {
-            let mut state = self.state.borrow_mut();
-            let mut node = Node::new(Kind::Task(TaskNode::new(ready.clone())), place);
-            let locals = spawner.and_then(|id| state.nodes.get(id)?.extra.as_ref()?.locals.clone());
-            if locals.is_some() {
-                node.extra().locals = locals;
-            }
-            state.insert(Some(parent), node)
+    /// How a task begins that is started now, by the current task: it inherits that one's context.
+    pub(crate) fn birth_of_child(&self, parent: NodeId, place: &'static Location<'static>) -> Birth {
+        let inherits = self.has_task_locals.get() && context::is_current(self);
+        let spawner = if inherits { context::known_task() } else { None };
+        let extra = spawner.and_then(|id| self.state.borrow().locals_of(id));
+        Birth { parent, place, extra, in_tree: false }
+    }
+
+    /// A new number in the order of arrival.
+    pub(crate) fn birth(&self) -> u32 {
+        self.births.replace(self.births.get().wrapping_add(1))
+    }
+
+    /// Gives every task its node: those that have not waited yet may be without.
+    pub(crate) fn settle(&self) {
+        context::settle();
+        let lists: Vec<Rc<Ready>> = {
+            let state = self.state.borrow();
+            state.nodes.values().filter_map(Node::list).cloned().collect()
         };
-        self.instrument(|i| i.task_spawned(self.task_id(id)));
-        id
+        for task in lists.iter().flat_map(|list| list.tasks()) {
+            task.node(self);
+        }
     }
 
     /// Takes an ended task's node out; breaks the lots it was to break.
-    pub(crate) fn end_of_task(&self, id: NodeId) {
+    pub(crate) fn end_of_task(&self, task: &Task) {
+        let Some(id) = task.known_node() else { return };
         let (node, has_breakers) = {
             let mut state = self.state.borrow_mut();
             (state.remove(id), !state.breakers.is_empty())
@@ -652,14 +655,14 @@ impl Run {
     }
 
     /// The same for the main task and system tasks.
-    fn end_of_own_task(&self, id: NodeId) {
-        self.end_of_task(id);
+    fn end_of_own_task(&self, task: &Task) {
+        self.end_of_task(task);
         self.live.set(self.live.get() - 1);
     }
 
     /// Ends a task by dropping it, as [`erase::end_task`] does; breaks the lots it was to break.
-    pub(crate) fn drop_task(&self, id: NodeId, queued: Vec<Entry>) -> bool {
-        let has_ended = erase::end_task(self, id, queued);
+    pub(crate) fn drop_task(&self, id: NodeId) -> bool {
+        let has_ended = erase::end_task(self, id);
         if has_ended {
             self.break_lots_of(id);
         }
@@ -678,11 +681,12 @@ impl Run {
         if !context::is_current(self) {
             return None;
         }
-        context::current_task().map(|task| state.label(task).into())
+        context::known_task().map(|task| state.label(task).into())
     }
 
     /// Cancels a node because somebody said so.
     pub(crate) fn cancel(&self, node: NodeId, reason: CancelReason) {
+        context::settle(); // for its name
         self.change(|state, fx| {
             let by = |state: &State| reason.with_task(self.current_task_name(state));
             state.cancel(node, by, fx);

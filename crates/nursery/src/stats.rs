@@ -70,6 +70,7 @@ pub struct RunStatistics {
 
 pub(crate) fn statistics(run: &Run) -> RunStatistics {
     let now = run.now();
+    run.settle();
     let mut state = run.state.borrow_mut();
     RunStatistics {
         tasks_living: state.tasks,

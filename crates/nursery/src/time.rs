@@ -189,7 +189,7 @@ where
     let polled = body.as_mut().as_pin_mut().expect("polled after it was ready").poll(cx);
     match polled {
         Poll::Ready(_) => body.set(None),
-        Poll::Pending => context::enter_deferred(),
+        Poll::Pending => context::settle(),
     }
     if let Some(node) = guard.leave() {
         *frame = Frame::of(context::current_run("a time limit"), node);
@@ -473,7 +473,7 @@ impl Future for Sleep {
             return Poll::Ready(raise());
         }
         if !this.slot.is_registered() {
-            if context::current_task().is_none() {
+            if !context::is_in_task() {
                 // Panics, with advice.
                 context::position_at(this.label.what, this.label.place);
             }

@@ -1,6 +1,6 @@
 //! The node tree: which cancellation reaches which task.
 //!
-//! Tasks, nurseries and scopes are nodes of one tree. A **scope** has as its parent the node that was
+//! Tasks, nurseries and scopes are nodes of one tree (a task that never waits does without). A **scope** has as its parent the node that was
 //! current where it is polled; a **nursery** is a scope whose child nodes are, besides the scopes of its
 //! body, its tasks; a **task** is a scope too, so that one child can be cancelled alone. A node is
 //! *effectively cancelled* if it was cancelled itself or if, without a shield, its parent is.
@@ -14,7 +14,7 @@
 //! # Invariants           ([`State::validate`] checks them after every change in debug builds)
 //!
 //! 1. `effective(n) = called(n) || (!shield(n) && effective(parent(n)))`. Not monotone: raising a shield clears it.
-//! 2. Parent and child links agree, in both directions, and siblings stand in the order of their arrival.
+//! 2. Parent and child links agree, in both directions.
 //! 3. A node that became effectively cancelled has a reason.
 //! 4. No foreign code runs here: what is to be woken or dropped is collected in [`Effects`].
 //!
@@ -38,8 +38,8 @@ use slotmap::{SlotMap, new_key_type};
 
 use crate::deadlines::{Deadlines, Limit, Target, Timer};
 use crate::local::Locals;
-use crate::nursery::erase::{Direct, Kill};
-use crate::nursery::ready::{Entry, Owner, Ready};
+use crate::nursery::erase::Task;
+use crate::nursery::ready::{Owner, Ready};
 use crate::park::LotCore;
 use crate::run::context;
 use crate::scope::reason::{CancelReason, CancelSource};
@@ -64,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) shield: bool,
     /// Invariant 1. Written by `recalculate` only.
     effective: bool,
+    /// When it came, among its siblings. Counts in a circle.
+    pub(crate) born: u32,
     /// Set when the node first becomes effectively cancelled, then never changed.
     pub(crate) reason: Option<Arc<CancelReason>>,
     /// Where the task was started, or the scope entered.
@@ -74,23 +76,10 @@ pub(crate) struct Node {
 }
 
 pub(crate) enum Kind {
-    Task(TaskNode),
+    Task(Task),
     /// The nursery's ready list, and its time limit.
     Nursery(Rc<Ready>, Timer),
     Scope(Timer),
-}
-
-pub(crate) struct TaskNode {
-    /// The list that the task is put on when it is woken.
-    pub(crate) ready: Rc<Ready>,
-    /// Keeps the task's cell. Present while the task is suspended and the run has not woken it.
-    pub(crate) waker: Option<Waker>,
-    /// Woken when there was no waker to wake: the task polls once more.
-    notified: bool,
-    /// It is being polled.
-    pub(crate) running: bool,
-    /// Drops the task's future where it is. Present from the first poll on.
-    pub(crate) kill: Option<Kill>,
 }
 
 #[derive(Default)]
@@ -165,6 +154,7 @@ impl Node {
             called: false,
             shield: false,
             effective: false,
+            born: 0,
             reason: None,
             place,
             kind,
@@ -199,6 +189,14 @@ impl Node {
         self.timer_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// The ready list of a nursery.
+    pub(crate) fn list(&self) -> Option<&Rc<Ready>> {
+        match &self.kind {
+            Kind::Nursery(ready, _) => Some(ready),
+            Kind::Task(_) | Kind::Scope(_) => None,
+        }
+    }
+
     pub(crate) fn name(&self) -> Option<&str> {
         self.extra.as_ref()?.name.as_deref()
     }
@@ -213,33 +211,6 @@ impl Node {
             Some(name) => name.to_owned(),
             None => format!("{}:{}", self.place.file(), self.place.line()),
         }
-    }
-}
-
-impl TaskNode {
-    pub(crate) fn new(ready: Rc<Ready>) -> Self {
-        TaskNode { ready, waker: None, notified: false, running: false, kill: None }
-    }
-
-    /// Is it to poll once more? That is something to do, too.
-    pub(crate) fn set_notified(&mut self, on: bool) {
-        if self.notified != on {
-            self.notified = on;
-            if on { self.ready.load.add(1) } else { self.ready.load.sub(1) }
-        }
-    }
-
-    pub(crate) fn is_notified(&self) -> bool {
-        self.notified
-    }
-
-    /// The task, if it is suspended and not on its list.
-    pub(crate) fn take_direct(&mut self) -> Option<Direct> {
-        let kill = self.kill.filter(|_| !self.running)?;
-        if self.waker.is_some() && kill.is_queued() {
-            return None; // woken through its waker, too
-        }
-        Some(Direct::new(kill, self.waker.take()?))
     }
 }
 
@@ -286,27 +257,16 @@ impl State {
     /// become roots, to be adopted where they are next polled.
     #[inline]
     pub(crate) fn remove(&mut self, id: NodeId) -> Option<Node> {
-        let (is_task, timer, orphan) = {
-            let node = self.nodes.get_mut(id)?;
-            let is_task = match &mut node.kind {
-                Kind::Task(task) => {
-                    task.set_notified(false);
-                    true
-                }
-                _ => false,
-            };
-            (is_task, node.timer(), node.first_child)
-        };
-        self.unlink(id);
-        self.tasks -= usize::from(is_task);
-        let node = self.nodes.remove(id);
-        if let Some(orphan) = orphan {
+        let node = self.nodes.remove(id)?;
+        self.close_gap_of(&node);
+        self.tasks -= usize::from(node.is_task());
+        if let Some(orphan) = node.first_child {
             self.release(orphan);
         }
-        if timer != Timer::Never {
-            self.forget_timer(timer);
+        if node.timer() != Timer::Never {
+            self.forget_timer(node.timer());
         }
-        node
+        Some(node)
     }
 
     /// Makes roots of `orphan` and its younger siblings, whose parent has gone.
@@ -364,6 +324,16 @@ impl State {
         }
     }
 
+    /// Gives a new node its time limit.
+    #[inline]
+    pub(crate) fn arm(&mut self, id: NodeId, limit: Limit) {
+        let State { nodes, deadlines, .. } = self;
+        if let Some(timer) = nodes.get_mut(id).filter(|node| !node.called).and_then(Node::timer_mut) {
+            *timer = deadlines.set(Target::Scope(id), limit);
+            self.sweep_fresh();
+        }
+    }
+
     /// Gives a node another time limit. A relative one counts from the next reading of the clock.
     pub(crate) fn set_limit(&mut self, id: NodeId, limit: Limit) {
         let Some(node) = self.nodes.get_mut(id) else { return };
@@ -393,9 +363,13 @@ impl State {
     /// Does this scope absorb the cancellation that leaves it? Asked when it is left: the outermost
     /// cancelled scope that can be reached without crossing a shield does.
     pub(crate) fn absorbs(&self, id: NodeId) -> bool {
-        self.nodes.get(id).is_some_and(|node| {
-            node.called && (node.shield || !node.parent.is_some_and(|p| self.effective(p)))
-        })
+        self.nodes.get(id).is_some_and(|node| self.absorbs_in(node))
+    }
+
+    /// The same, of a node that may have been taken out.
+    #[inline]
+    pub(crate) fn absorbs_in(&self, node: &Node) -> bool {
+        node.called && (node.shield || !node.parent.is_some_and(|p| self.effective(p)))
     }
 
     pub(crate) fn effective(&self, id: NodeId) -> bool {
@@ -410,17 +384,34 @@ impl State {
         }
     }
 
-    /// The children of a node, oldest first.
+    /// The children of a node, in the order in which they entered the tree.
     pub(crate) fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let first = self.nodes.get(id).and_then(|node| node.first_child);
         std::iter::successors(first, |&child| self.nodes[child].next)
     }
 
-    pub(crate) fn task(&self, id: NodeId) -> Option<&TaskNode> {
+    /// The same: they may have entered the tree in another order than they came.
+    pub(crate) fn children_by_age(&self, id: NodeId) -> Vec<NodeId> {
+        let mut children: Vec<NodeId> = self.children(id).collect();
+        let born = |&child: &NodeId| self.nodes[child].born;
+        if let Some(any) = children.first().map(born) {
+            // All of them were born within half a circle of each other.
+            children.sort_by_key(|child| born(child).wrapping_sub(any).cast_signed());
+        }
+        children
+    }
+
+    pub(crate) fn task(&self, id: NodeId) -> Option<&Task> {
         match self.nodes.get(id) {
             Some(Node { kind: Kind::Task(task), .. }) => Some(task),
             _ => None,
         }
+    }
+
+    /// What the children of a task inherit.
+    pub(crate) fn locals_of(&self, id: NodeId) -> Option<Box<Extra>> {
+        let locals = self.nodes.get(id)?.extra.as_ref()?.locals.clone()?;
+        Some(Box::new(Extra { name: None, locals: Some(locals) }))
     }
 
     /// The task that a node belongs to: itself, or the nearest task above.
@@ -438,16 +429,12 @@ impl State {
     pub(crate) fn wake_task(&mut self, id: NodeId, fx: &mut Effects) {
         let mut at = id;
         loop {
-            let Some(Node { kind: Kind::Task(task), .. }) = self.nodes.get_mut(at) else { return };
-            let Some(direct) = task.take_direct() else {
-                task.set_notified(true);
-                return;
-            };
+            let Some(owner) = self.task(at).and_then(Task::queue) else { return };
             fx.is_scheduled = true;
             if context::is_watched() {
                 fx.announce.push(at);
             }
-            match task.ready.push(Entry::Direct(direct)) {
+            match owner {
                 Some(Owner::Task(owner)) => at = owner,
                 Some(Owner::Foreign(waker)) => return fx.wake.push(waker),
                 None => return,
@@ -455,7 +442,7 @@ impl State {
         }
     }
 
-    fn forget_timer(&mut self, timer: Timer) {
+    pub(crate) fn forget_timer(&mut self, timer: Timer) {
         self.deadlines.forget(timer);
         let State { nodes, waits, deadlines, .. } = self;
         deadlines.sweep(|target, seq| is_live(nodes, waits, target, seq));
@@ -551,8 +538,19 @@ impl State {
 
     fn unlink(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
-        let (prev, next) = (node.prev.take(), node.next.take());
-        let Some(parent) = node.parent.take() else { return };
+        let links = (node.parent.take(), node.prev.take(), node.next.take());
+        self.close_gap(links);
+    }
+
+    #[inline]
+    fn close_gap_of(&mut self, node: &Node) {
+        self.close_gap((node.parent, node.prev, node.next));
+    }
+
+    /// Joins the siblings of a node that is no longer between them.
+    #[inline]
+    fn close_gap(&mut self, links: (Option<NodeId>, Option<NodeId>, Option<NodeId>)) {
+        let (Some(parent), prev, next) = links else { return };
         match prev {
             Some(prev) => self.nodes[prev].next = next,
             None => self.nodes[parent].first_child = next,

@@ -22,7 +22,7 @@ use slotmap::new_key_type;
 
 use crate::deadlines::{Limit, Target, Timer};
 use crate::error::Cancelled;
-use crate::park::LotCore;
+use crate::park::{LotCore, Place};
 use crate::run::Run;
 use crate::run::context;
 use crate::tree::{Effects, NodeId, State};
@@ -62,6 +62,13 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
+    /// Takes it out of its lot, if it is in one.
+    #[inline]
+    pub(crate) fn take_place_in_lot(&mut self) -> Option<Place> {
+        let lot = self.lot.take()?;
+        Some(Place { lot, prev: self.prev_in_lot.take(), next: self.next_in_lot.take() })
+    }
+
     pub(crate) fn task(&self) -> NodeId {
         self.task
     }
@@ -92,7 +99,10 @@ impl State {
         }
         wait.state = result;
         let (waker, task) = (wait.waker.take(), wait.task);
-        self.leave_lot(id);
+        let place = wait.take_place_in_lot();
+        if let Some(place) = place {
+            self.close_ranks(&place);
+        }
         match waker {
             Some(waker) => fx.wake.push(waker),
             None => self.wake_task(task, fx),
@@ -100,34 +110,69 @@ impl State {
         true
     }
 
+    /// Adds a wait to its node, and to the lot it names.
+    #[inline]
     fn insert_wait(&mut self, mut wait: Wait, limit: Limit) -> WaitId {
-        let node = wait.node;
-        let head = self.nodes.get(node).and_then(|n| n.first_wait);
-        wait.next_on_node = head;
+        let State { nodes, waits, deadlines, .. } = self;
+        let (mut head, mut tail) = (None, None);
         self.outside += usize::from(wait.outside);
-        let id = self.waits.insert(wait);
+        let id = waits.insert_with_key(|id| {
+            if let Some(node) = nodes.get_mut(wait.node) {
+                head = node.first_wait.replace(id);
+                wait.next_on_node = head;
+            }
+            if let Some(lot) = &wait.lot {
+                tail = lot.append(id);
+                wait.prev_in_lot = tail;
+            }
+            if limit != Limit::Never {
+                wait.timer = deadlines.set(Target::Sleeper(id), limit);
+            }
+            wait
+        });
         if let Some(head) = head {
-            self.waits[head].prev_on_node = Some(id);
+            waits[head].prev_on_node = Some(id);
         }
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.first_wait = Some(id);
+        if let Some(tail) = tail {
+            waits[tail].next_in_lot = Some(id);
         }
         if limit != Limit::Never {
-            self.waits[id].timer = self.deadlines.set(Target::Sleeper(id), limit);
             self.sweep_fresh();
         }
         id
     }
 
+    #[inline]
     fn remove_wait(&mut self, id: WaitId) -> Option<Wait> {
-        self.leave_lot(id);
-        self.leave_node(id);
-        let wait = self.waits.remove(id)?;
+        let mut wait = self.waits.remove(id)?;
+        if let Some(place) = wait.take_place_in_lot() {
+            self.close_ranks(&place);
+        }
+        self.unlink_from_node(id, &wait);
         self.outside -= usize::from(wait.outside);
-        self.deadlines.forget(wait.timer);
-        let State { nodes, waits, deadlines, .. } = self;
-        deadlines.sweep(|target, seq| crate::tree::is_live(nodes, waits, target, seq));
+        if wait.timer != Timer::Never {
+            self.forget_timer(wait.timer);
+        }
         Some(wait)
+    }
+
+    /// Closes the gap that a wait leaves among those of its node.
+    #[inline]
+    fn unlink_from_node(&mut self, id: WaitId, wait: &Wait) {
+        let (prev, next) = (wait.prev_on_node, wait.next_on_node);
+        if let Some(next) = next {
+            self.waits[next].prev_on_node = prev;
+        }
+        match prev {
+            Some(prev) => self.waits[prev].next_on_node = next,
+            None => {
+                if let Some(node) = self.nodes.get_mut(wait.node)
+                    && node.first_wait == Some(id)
+                {
+                    node.first_wait = next;
+                }
+            }
+        }
     }
 
     fn leave_node(&mut self, id: WaitId) {
@@ -197,16 +242,21 @@ impl Slot {
     }
 
     /// Registers the wait with the current task. The current node must not be cancelled.
+    #[inline]
+    #[track_caller]
     pub(crate) fn register(&mut self, cx: &Context<'_>, params: Params<'_>) {
         debug_assert!(self.entry.is_none());
         let run = context::current_run_at(params.label.what, params.label.place);
         let (node, task) = context::position_at(params.label.what, params.label.place);
         context::count_schedule_point();
+        if let Some(lot) = params.lot {
+            lot.adopt(&run);
+        }
         // The task's own waker need not be kept: the task's node has it.
         let waker = (!context::is_task_waker(cx.waker())).then(|| cx.waker().clone());
         let id = {
             let mut state = run.state.borrow_mut();
-            let id = state.insert_wait(
+            state.insert_wait(
                 Wait {
                     state: WaitState::Waiting,
                     outside: params.outside,
@@ -214,7 +264,7 @@ impl Slot {
                     task,
                     prev_on_node: None,
                     next_on_node: None,
-                    lot: None,
+                    lot: params.lot.cloned(),
                     prev_in_lot: None,
                     next_in_lot: None,
                     timer: Timer::Never,
@@ -222,13 +272,11 @@ impl Slot {
                     label: params.label,
                 },
                 params.limit,
-            );
-            if let Some(lot) = params.lot {
-                state.enter_lot(id, lot);
-            }
-            id
+            )
         };
-        run.limit_was_set();
+        if params.limit != Limit::Never {
+            run.limit_was_set();
+        }
         self.entry = Some((run, id));
     }
 
@@ -236,16 +284,16 @@ impl Slot {
     /// and node it belongs to may have changed since the last poll.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<WaitState> {
         let (run, id) = self.entry.as_ref().expect("polled before it was registered");
+        match run.state.borrow().waits.get(*id) {
+            None => return Poll::Ready(WaitState::Broken), // the run has ended
+            Some(wait) if wait.state != WaitState::Waiting => return Poll::Ready(wait.state),
+            Some(_) => {}
+        }
         let (node, task) = context::position("something that waits");
         let own_waker = context::is_task_waker(cx.waker());
         {
             let state = run.state.borrow();
-            let Some(wait) = state.waits.get(*id) else {
-                return Poll::Ready(WaitState::Broken); // the run has ended
-            };
-            if wait.state != WaitState::Waiting {
-                return Poll::Ready(wait.state);
-            }
+            let wait = &state.waits[*id];
             if (wait.node, wait.task) == (node, task) && own_waker && wait.waker.is_none() {
                 return Poll::Pending;
             }
@@ -274,6 +322,7 @@ impl Slot {
     }
 
     /// Withdraws the wait, and says in which state it was.
+    #[inline]
     pub(crate) fn withdraw(&mut self) -> Option<WaitState> {
         let (run, id) = self.entry.take()?;
         let wait = run.state.borrow_mut().remove_wait(id);
@@ -282,7 +331,10 @@ impl Slot {
 }
 
 impl Drop for Slot {
+    #[inline]
     fn drop(&mut self) {
-        self.withdraw();
+        if self.entry.is_some() {
+            self.withdraw();
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use crate::checkpoint::{RaiseIfCancelled, raise_if_cancelled, yield_now};
 use crate::deadlines::Limit;
 use crate::error::Cancelled;
-use crate::nursery::erase::Task;
+use crate::nursery::erase::Handle;
 use crate::run::{Run, context};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
@@ -51,26 +51,21 @@ use crate::wait::{Label, Params, Slot, WaitState};
 /// ```
 pub struct Child<'scope, T> {
     join: Join<T>,
-    node: Option<(Rc<Run>, NodeId)>,
+    run: Option<Rc<Run>>,
     scope: PhantomData<&'scope ()>,
 }
 
 impl<T> Unpin for Child<'_, T> {}
 
 impl<T> Child<'_, T> {
-    pub(crate) fn new(
-        task: Task<Option<T>>,
-        run: &Rc<Run>,
-        node: NodeId,
-        place: &'static Location<'static>,
-    ) -> Self {
-        let node = Some((run.clone(), node));
-        Child { join: Join::new(Some(task), place), node, scope: PhantomData }
+    pub(crate) fn new(handle: Handle<T>, run: &Rc<Run>) -> Self {
+        let place = handle.task().place();
+        Child { join: Join::new(Some(handle), place), run: Some(run.clone()), scope: PhantomData }
     }
 
     /// The handle of a child that was dropped before it was started.
     pub(crate) fn gone(place: &'static Location<'static>) -> Self {
-        Child { join: Join::new(None, place), node: None, scope: PhantomData }
+        Child { join: Join::new(None, place), run: None, scope: PhantomData }
     }
 
     /// Names the child, for the tree, for reasons and for instruments.
@@ -83,11 +78,18 @@ impl<T> Child<'_, T> {
     /// Names the child.
     pub fn set_name(&self, name: impl Into<Box<str>>) {
         let name = name.into(); // foreign: outside the borrow
-        if let Some((run, node)) = &self.node
-            && let Some(node) = run.state.borrow_mut().nodes.get_mut(*node)
-        {
-            node.extra().name = Some(name);
-        }
+        let Some((run, id)) = self.position() else { return };
+        let old = match run.state.borrow_mut().nodes.get_mut(id) {
+            Some(node) => node.extra().name.replace(name),
+            None => Some(name),
+        };
+        drop(old);
+    }
+
+    /// The task's node. If it has ended without one, it gets one for its name's sake.
+    fn position(&self) -> Option<(&Rc<Run>, NodeId)> {
+        let run = self.run.as_ref()?;
+        Some((run, self.join.task.as_ref()?.task().node(run)))
     }
 
     /// Cancels this child alone. Its nursery and its siblings are not concerned.
@@ -103,8 +105,9 @@ impl<T> Child<'_, T> {
 
     /// The same, with a reason.
     pub fn cancel_because(&self, reason: impl Into<CancelReason>) {
-        if let Some((run, node)) = &self.node {
-            run.cancel(*node, reason.into());
+        let reason = reason.into();
+        if let Some((run, node)) = self.position() {
+            run.cancel(node, reason);
         }
     }
 
@@ -131,7 +134,7 @@ impl<T> Child<'_, T> {
     /// Returns the identity of the child's task; `None` if it was started when its nursery was being dropped.
     #[must_use]
     pub fn id(&self) -> Option<TaskId> {
-        self.node.as_ref().map(|(run, node)| run.task_id(*node))
+        self.position().map(|(run, node)| run.task_id(node))
     }
 }
 
@@ -157,8 +160,8 @@ impl<T> fmt::Debug for Child<'_, T> {
 
 /// Waits for a task's value.
 struct Join<T> {
-    /// `None` once the value has been taken, or if the child was never started.
-    task: Option<Task<Option<T>>>,
+    /// `None` if the child was never started.
+    task: Option<Handle<T>>,
     progress: Progress,
     slot: Slot,
     place: &'static Location<'static>,
@@ -173,12 +176,12 @@ enum Progress {
 }
 
 impl<T> Join<T> {
-    fn new(task: Option<Task<Option<T>>>, place: &'static Location<'static>) -> Self {
+    fn new(task: Option<Handle<T>>, place: &'static Location<'static>) -> Self {
         Join { task, progress: Progress::new(), slot: Slot::default(), place }
     }
 
     fn is_finished(&self) -> bool {
-        self.task.as_ref().is_none_or(Task::is_finished)
+        self.task.as_ref().is_none_or(Handle::is_finished)
     }
 
     /// The value; `None`: it has none. Cancelled, it can be polled again: the child goes on.
@@ -197,40 +200,39 @@ impl<T> Join<T> {
         }
         let waited = self.slot.is_registered();
         let state = if waited { self.slot.poll(cx) } else { Poll::Pending };
-        let is_due = !waited && matches!(self.progress, Progress::Polling);
-        if is_due && self.is_finished() && !context::spend_budget() {
-            self.progress = Progress::Yielded;
-            return yield_now(cx);
-        }
-        if let Poll::Ready(value) = self.poll_task(cx) {
-            return Poll::Ready(Ok(value));
+        if self.is_finished() {
+            if !waited
+                && matches!(self.progress, Progress::Polling)
+                && !context::spend_budget()
+            {
+                self.progress = Progress::Yielded;
+                return yield_now(cx);
+            }
+            return Poll::Ready(Ok(self.task.as_mut().and_then(Handle::take)));
         }
         if state == Poll::Ready(WaitState::Cancelled) {
             return Poll::Ready(Err(self.slot.cancelled()));
         }
         if !waited {
-            let label = Label { what: WHAT, place: self.place };
-            let params = Params { label, limit: Limit::Never, lot: None, outside: false };
-            self.slot.register(cx, params);
+            self.wait(cx);
         }
         Poll::Pending
     }
 
-    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let Some(task) = &mut self.task else { return Poll::Ready(None) };
-        let value = ready!(Pin::new(task).poll(cx));
-        // The task is finished; its handle has nothing left to give.
-        self.task = None;
-        Poll::Ready(value)
-    }
-}
-
-impl<T> Drop for Join<T> {
-    /// Lets the task go on by itself.
-    fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.metadata().unwatch();
-            task.detach();
+    /// Registers the wait, which the task's end wakes.
+    fn wait(&mut self, cx: &mut Context<'_>) {
+        let label = Label { what: WHAT, place: self.place };
+        let params = Params { label, limit: Limit::Never, lot: None, outside: false };
+        self.slot.register(cx, params);
+        if let (Some(task), Some(run)) = (&self.task, self.slot.run()) {
+            assert!(
+                task.is_in(run),
+                "a child was awaited in another run than its own\n\
+                 \n\
+                 The child's end wakes tasks of its own run only. Send its result to the other run instead: through \
+                 `lowlevel::Token::run_soon`, or a channel of threads."
+            );
+            task.set_joiner(self.slot.id());
         }
     }
 }

@@ -1,134 +1,129 @@
-//! UNSAFE: children that borrow, their lifetime erased. The only unsafe module of the workspace.
+//! UNSAFE: the cell of a task, and the wakers that point to it. The only unsafe module of the workspace.
 //!
-//! A child's future lives in the heap cell of an `async_task` task. Wakers of it may be anywhere, on
-//! any thread, for any time, and keep the cell allocated; and `async_task` has no lifetime for any of
-//! them. So the future inside may go earlier than its cell: the owner (a nursery, or the run for its
-//! main task) ends it where it is.
+//! A child's future may borrow what lives as long as its nursery, while wakers of it may be anywhere, on any thread, for
+//! any time. So the future is ended where it is by its owner (the nursery, or the run for its main task), and the empty
+//! cell stays as long as anybody points to it.
 //!
 //! ```text
-//!  new ──1──▶ queued ◀──3──┐
-//!               │          │              1 spawn   2 Runnable::run   3 the cell's waker, by `schedule`
-//!               2          │              4 the future is ready: dropped by its own poll
-//!               ▼          │              5 end_task: dropped by its owner
-//!            polled ──▶ suspended
-//!               │          │
-//!               4          5
-//!               ▼          ▼
-//!             empty ◀─────-┘               an empty cell holds nothing that borrows, and may go anywhere
+//!                 ┌────────4────────┐
+//!                 ▼                 │              1 woken at home     2 step       3 waits again
+//!  spawn ───▶ queued ──2──▶ running ┤              4 the same, woken meanwhile
+//!                 ▲                 │              5 ready, or panicked: dropped by its own step
+//!                 1                 3              6 end_task: dropped by its owner, queued or suspended
+//!                 └── suspended ◀───┤
+//!                                   5              an ended cell holds nothing that borrows but the value,
+//!             any but running ──6──▶ ended         as long as a handle wants it
 //! ```
 //!
-//! | part          | who may touch it                                                                  |
-//! |---------------|-----------------------------------------------------------------------------------|
-//! | content, done | the home thread only, inside a step, `empty` or `drop`; gone once `ENDING` is set    |
-//! | `Meta`        | any thread; immutable, but for atomic flags                                       |
-//! | the cell      | `async_task`'s reference counts                                                    |
-//! | `Runnable`    | made on any thread by a wake; run, or dropped with contents, on the home thread only |
+//! | part                     | who may touch it                                                           |
+//! |--------------------------|----------------------------------------------------------------------------|
+//! | `Common`                 | any thread; immutable but for two atomics                                    |
+//! | `Home`, content, `done`  | the home thread only: the one of the run                                     |
+//! | the memory               | whoever lets the last reference go, on any thread, once the task has ended     |
 //!
 //! # Rules
 //!
-//! 1. **An owner empties every cell it spawned before anything that its futures borrow ends**: each child
-//!    runs to its end, or the owner's `Drop` calls [`end_task`] for it. An owner that is forgotten is never polled again, so the borrow it holds never ends.
-//! 2. A `Runnable` or a [`Direct`] is run only by its owner, from the owner's own poll, on the home thread. So a
-//!    forgotten owner's children never run again.
-//! 3. A cell that is not empty is never dropped off the home thread nor after its owner was forgotten:
-//!    `dispose` leaks its `Runnable` instead.
-//! 4. A future that was never polled is queued on the home thread, in its owner's ready list: its first
-//!    `Runnable` goes there directly, and no waker of it exists yet.
-//! 5. `content` and `done` are borrowed only for the length of one step, `empty` or `drop` of the cell. They
-//!    cannot overlap: an owner does not end tasks while it polls, and a cell that is running is not dropped.
-//! 6. `Meta::cell` is set by the first poll, before there is any waker, and is good until `ENDING`. Only the home thread
-//!    looks there, and only it can set `ENDING`.
-//! 7. The run wakes a suspended task without its waker: it moves the waker from the task's node to a [`Direct`] on the
-//!    list, which keeps the cell, and steps it from there. `async_task` sees nothing of such a step. If it is the last,
-//!    and somebody wants the value, the result stays in the cell until a `Runnable` takes it home: at once, unless
-//!    another thread has woken the task just then and its `Runnable` is on the way. Until then the task has not ended.
+//! 1. **An owner ends every task it spawned before anything that its future borrows ends**: each runs to its end, or the
+//!    owner's `Drop` calls [`end_task`] for it. An owner that is forgotten is never polled again, so the borrow it holds
+//!    never ends.
+//! 2. A step is made only by the owner, from its own poll, on the home thread. So a forgotten owner's tasks never run
+//!    again.
+//! 3. Every [`Task`] counts in `Home::tasks`, and all of them together, each [`Waker`] and each [`Sent`] as one in
+//!    `Common::refs`. If the last `Task` goes and the task has not ended (its owner was forgotten) that one is kept: a
+//!    future that is pinned and was not dropped keeps its memory.
+//! 4. `Task` is not `Send`. Off the home thread there are wakers and `Sent`, which touch `Common` only. A waker is at
+//!    home where [`context::is_home`] says so: while that very run polls, on this thread.
+//! 5. `content` and `done` are borrowed for the length of one step, or for the end of the task. These cannot overlap:
+//!    `RUNNING` is set during either, and neither begins while it is.
+//! 6. `Home::ready` points to the list that `done` keeps; it is good until `ENDED`.
 
 #![expect(
     unsafe_code,
     reason = "children may borrow what outlives their nursery; see the rules above"
 )]
 
+use std::alloc::{Layout, dealloc};
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
-use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::{process, thread};
 
+use crate::instrument::Instrument;
 use crate::nursery::Nursery;
-use crate::nursery::ready::{Entry, Owner, Ready};
+use crate::nursery::ready::{Owner, Ready};
 use crate::run::Run;
-use crate::run::context::{self, Points};
+use crate::run::context::{self, Frame};
 use crate::run::inbox::Inbox;
-use crate::tree::{Kind, Node, NodeId, TaskNode};
+use crate::stats::TaskId;
+use crate::tree::{Extra, Kind, Node, NodeId};
+use crate::wait::{WaitId, WaitState};
 
-pub(crate) type Runnable = async_task::Runnable<Meta>;
-pub(crate) type Task<T> = async_task::Task<T, Meta>;
 pub(crate) type Panic = Box<dyn Any + Send>;
 
-/// Nothing is left in the cell.
-const EMPTY: u8 = 1;
-/// Nobody wants the value.
-const UNWATCHED: u8 = 2;
-/// The future and `done` have been dropped or moved out, or are just being.
-const ENDING: u8 = 4;
-/// A `Runnable` is on the home list.
-const QUEUED: u8 = 8;
-/// The future has ended in a step that was not its `Runnable`'s: the next `Runnable` brings the result home.
-const DONE: u8 = 16;
-/// That `Runnable` is to run where it is scheduled.
-const AT_ONCE: u8 = 32;
+/// It is on its list.
+const QUEUED: u8 = 1;
+/// It makes a step, or ends.
+const RUNNING: u8 = 2;
+/// Woken while it was running: it goes on its list again.
+const AGAIN: u8 = 4;
+/// The future has gone.
+const ENDED: u8 = 8;
+/// Somebody wants the value.
+const WATCHED: u8 = 16;
+/// It has a node of its own in the tree.
+const IN_TREE: u8 = 32;
 
-/// What can be known of a task from any thread.
-pub(crate) struct Meta {
-    pub(crate) inbox: &'static Inbox,
-    pub(crate) node: NodeId,
-    pub(crate) generation: u32,
-    flags: AtomicU8,
+/// What can be known of a task without knowing its future.
+struct Head {
+    common: Common,
+    home: Home,
+}
+
+/// What any thread may look at.
+struct Common {
+    /// Rule 3.
+    refs: AtomicUsize,
+    inbox: &'static Inbox,
+    generation: u32,
+    /// It is in the inbox.
+    is_sent: AtomicBool,
     actions: &'static Actions,
-    /// The [`ChildCell`] behind it, from the first poll on. Home thread only, and only until `ENDING`: then
-    /// `async_task` may use the place for something else.
-    cell: AtomicPtr<()>,
 }
 
-/// What can be done to a cell of unknown content.
+/// What only the home thread may look at.
+struct Home {
+    /// Rule 3.
+    tasks: Cell<u32>,
+    flags: Cell<u8>,
+    /// The place in the order of arrival.
+    born: u32,
+    /// Its node; as long as it has none, the one that its node will be below.
+    node: Cell<NodeId>,
+    place: &'static Location<'static>,
+    frame: Frame,
+    /// Rule 6.
+    ready: NonNull<Ready>,
+    /// The wait for its end.
+    joiner: Cell<Option<WaitId>>,
+}
+
+/// What can be done to a cell of unknown content. The `Task` is one of the type that the actions are of.
 struct Actions {
-    /// See [`ChildCell::empty_at`].
-    empty: unsafe fn(*const ()),
-    /// See [`ChildCell::step_at`].
-    step: unsafe fn(*const (), Waker),
-    /// See [`ChildCell::push_at`].
-    push: unsafe fn(*const (), Runnable),
-}
-
-impl Meta {
-    /// Nobody wants the task's value any more: it is dropped where it is made.
-    pub(crate) fn unwatch(&self) {
-        self.mark(UNWATCHED);
-    }
-
-    fn has(&self, flag: u8) -> bool {
-        self.flags.load(Ordering::Acquire) & flag != 0
-    }
-
-    fn mark_empty(&self) {
-        self.mark(EMPTY);
-    }
-
-    /// Flags are changed on the home thread only: no other can come in between.
-    fn mark(&self, flag: u8) {
-        self.flags.store(self.flags.load(Ordering::Relaxed) | flag, Ordering::Release);
-    }
-
-    fn unmark(&self, flag: u8) {
-        self.flags.store(self.flags.load(Ordering::Relaxed) & !flag, Ordering::Release);
-    }
+    /// Makes a step. The owner calls it (rule 2); the task is not running, and has not ended.
+    step: unsafe fn(&Task, &Run),
+    /// Drops what is in the cell, in its place. `RUNNING` and `ENDED` have just been set.
+    clear: unsafe fn(&Task),
+    /// Moves the value, if there is one, to an `Option` of its type. The task has ended.
+    take: unsafe fn(&Task, *mut ()),
+    layout: Layout,
 }
 
 /// What is to be done when a task ends.
@@ -136,69 +131,99 @@ pub(crate) trait Finish<R> {
     /// What the task's handle gets.
     type Value;
 
-    /// The run that the task is in.
-    fn run(&self) -> &Rc<Run>;
-
     /// The list that it is put on when it is woken.
     fn ready(&self) -> &Rc<Ready>;
 
     /// Called with the result, on the home thread, inside the task's last step.
-    fn finish(self, task: NodeId, result: thread::Result<R>) -> Option<Self::Value>;
+    fn finish(self, task: &Task, result: thread::Result<R>) -> Option<Self::Value>;
 }
 
-/// Makes a task of `future`.
+/// Where a task begins.
+pub(crate) struct Birth {
+    /// The node that its own will be below.
+    pub(crate) parent: NodeId,
+    pub(crate) place: &'static Location<'static>,
+    pub(crate) extra: Option<Box<Extra>>,
+    /// It needs its node at once. Others get it when somebody asks, or when they have to wait.
+    pub(crate) in_tree: bool,
+}
+
+impl Birth {
+    /// Of a task that is no child.
+    pub(crate) fn named(name: &str, parent: NodeId, place: &'static Location<'static>) -> Self {
+        let extra = Some(Box::new(Extra { name: Some(name.into()), locals: None }));
+        Birth { parent, place, extra, in_tree: true }
+    }
+}
+
+#[repr(C)]
+struct TaskCell<F: Future, D: Finish<F::Output>> {
+    head: Head,
+    done: UnsafeCell<ManuallyDrop<D>>,
+    content: UnsafeCell<Content<F, D::Value>>,
+    _pinned: PhantomPinned,
+}
+
+/// The future stays where it is until it is dropped.
+enum Content<F, V> {
+    Future(F),
+    Value(V),
+    Empty,
+}
+
+/// Makes a task of `future`, and puts it on its list.
 ///
 /// # Safety
 ///
-/// The caller is the owner of rules 1 to 4:
-/// - it empties the cell (runs the task to its end, kills it, or drops its `Runnable`) before `'a` ends, or
-///   is itself forgotten with the borrow `'a` in it;
-/// - it runs the `Runnable`, and any other that `schedule` gives it, only on the present thread, or
-///   `dispose`s of it.
-unsafe fn spawn<'a, F, D>(node: NodeId, future: F, done: D) -> Task<Option<D::Value>>
+/// The caller is the owner of rules 1 and 2: it ends the task before `'a` ends, or is itself forgotten with the borrow
+/// `'a` in it; and it, on the present thread, is the only one to make steps.
+unsafe fn spawn<'a, F, D>(run: &Run, future: F, done: D, birth: Birth) -> Handle<D::Value>
 where
     F: Future + 'a,
     D: Finish<F::Output> + 'a,
     D::Value: 'a,
 {
-    let (run, ready) = (done.run().clone(), done.ready().clone());
-    let meta = Meta {
-        inbox: run.inbox,
-        node,
-        generation: run.generation,
-        flags: AtomicU8::new(QUEUED),
-        actions: &const {
-            Actions {
-                empty: ChildCell::<F, D>::empty_at,
-                step: ChildCell::<F, D>::step_at,
-                push: ChildCell::<F, D>::push_at,
-            }
+    let Birth { parent, place, extra, in_tree } = birth;
+    let cell = Box::new(TaskCell {
+        head: Head {
+            common: Common {
+                refs: AtomicUsize::new(1),
+                inbox: run.inbox,
+                generation: run.generation,
+                is_sent: AtomicBool::new(false),
+                actions: TaskCell::<F, D>::ACTIONS,
+            },
+            home: Home {
+                tasks: Cell::new(1),
+                flags: Cell::new(WATCHED),
+                born: run.birth(),
+                node: Cell::new(parent),
+                place,
+                frame: Frame::new(parent),
+                ready: NonNull::from(&**done.ready()),
+                joiner: Cell::new(None),
+            },
         },
-        cell: AtomicPtr::new(std::ptr::null_mut()),
-    };
-    let make = |meta: &Meta| ChildCell {
-        meta: NonNull::from(meta),
-        points: Cell::new(Points::default()),
-        content: UnsafeCell::new(Content::Future(future)),
         done: UnsafeCell::new(ManuallyDrop::new(done)),
+        content: UnsafeCell::new(Content::Future(future)),
         _pinned: PhantomPinned,
-    };
-    let builder = async_task::Builder::new().metadata(meta);
-    // SAFETY: not `Send`, not `'static`: the caller keeps the rules above. `schedule` captures nothing, so it
-    // is `Send`, `Sync` and `'static`.
-    let (runnable, task) = unsafe { builder.spawn_unchecked(make, schedule) };
-    let owner = ready.push(Entry::Woken(runnable)); // rule 4
-    was_put_on_list(&run, node, owner);
-    task
+    });
+    let task = Task(NonNull::from(Box::leak(cell)).cast());
+    if in_tree || extra.is_some() || !run.instruments.is_empty() {
+        let node = task.enter_tree(run, extra);
+        run.instrument(|i| i.task_spawned(run.task_id(node)));
+    }
+    task.wake(run);
+    Handle { task, _value: PhantomData }
 }
 
 /// Spawns a child that may borrow what outlives the nursery.
 pub(crate) fn spawn_scoped<'scope, 'env, E, F, D>(
-    _nursery: &'scope Nursery<'scope, 'env, E>,
-    node: NodeId,
+    nursery: &'scope Nursery<'scope, 'env, E>,
     future: F,
     done: D,
-) -> Task<Option<D::Value>>
+    birth: Birth,
+) -> Handle<D::Value>
 where
     F: Future + 'scope,
     D: Finish<F::Output> + 'scope,
@@ -206,11 +231,11 @@ where
 {
     // SAFETY: `'scope` is a borrow of the nursery itself, a local of the future that drives it. That future's
     // `Owner` ends all children before the nursery, and so `'scope`, can end, and only it runs them.
-    unsafe { spawn(node, future, done) }
+    unsafe { spawn(&nursery.core.run, future, done, birth) }
 }
 
 /// Spawns a task that borrows nothing.
-pub(crate) fn spawn_static<F, D>(node: NodeId, future: F, done: D) -> Task<Option<D::Value>>
+pub(crate) fn spawn_static<F, D>(run: &Run, future: F, done: D, birth: Birth) -> Handle<D::Value>
 where
     F: Future + 'static,
     D: Finish<F::Output> + 'static,
@@ -218,16 +243,17 @@ where
 {
     // SAFETY: nothing is borrowed, so no borrow can end too early; the lists of a run are run by that run,
     // on its thread, only.
-    unsafe { spawn(node, future, done) }
+    unsafe { spawn(run, future, done, birth) }
 }
 
 /// Spawns the main task of a run.
 pub(crate) fn spawn_main<'a, F, D>(
     _owner: PhantomData<&'a mut &'a ()>,
-    node: NodeId,
+    run: &Run,
     future: F,
     done: D,
-) -> Task<Option<D::Value>>
+    birth: Birth,
+) -> Handle<D::Value>
 where
     F: Future + 'a,
     D: Finish<F::Output> + 'a,
@@ -235,128 +261,351 @@ where
 {
     // SAFETY: the caller is `Guest<'a>`, which holds this `PhantomData`, has a destructor that ends all tasks,
     // and is the only one to run them.
-    unsafe { spawn(node, future, done) }
+    unsafe { spawn(run, future, done, birth) }
 }
 
 /// Ends a suspended or queued task: drops its future where it is, on this thread.
 ///
-/// For owners, while they do not poll: the task is not running. `queued` is what its list has of the task; a task that
-/// was never polled always is on it (rule 4).
-///
-/// Returns false, and does nothing, if it is running after all: if it ends itself through some detour.
-pub(crate) fn end_task(run: &Run, id: NodeId, queued: Vec<Entry>) -> bool {
-    match run.state.borrow().task(id) {
-        Some(task) if task.running => return false,
-        Some(_) => {}
-        None => return true, // it has ended; `queued` has nothing in it
+/// For owners, while they do not poll: the task is not running. Returns false, and does nothing, if it is running after
+/// all: if it ends itself through some detour.
+pub(crate) fn end_task(run: &Run, id: NodeId) -> bool {
+    let Some(task) = run.state.borrow().task(id).cloned() else { return true };
+    if task.has(RUNNING) {
+        return false;
     }
     run.instrument(|i| i.task_exited(run.task_id(id)));
     let node = run.state.borrow_mut().remove(id);
-    if let Some(Node { kind: Kind::Task(TaskNode { kill: Some(kill), .. }), .. }) = &node {
-        // SAFETY: the task is suspended or queued; it has not ended, or its node would have gone, and the
-        // `Kill` with it. The node was removed just now, so that this happens only once.
-        unsafe { kill.kill() };
+    if task.has(ENDED | RUNNING) {
+        return true; // the hook has done it
     }
-    drop(queued); // drops the future of a task that was never polled
+    task.mark(ENDED | RUNNING);
+    task.take_off_list();
+    // SAFETY: of its own type; the flags have just been set.
+    unsafe { (task.common().actions.clear)(&task) };
     drop(node);
+    task.unmark(RUNNING);
+    task.wake_joiner(run);
     true
 }
 
-/// Puts a woken task on its list: directly from inside its own run, through the inbox from anywhere else.
-fn schedule(runnable: Runnable) {
-    let meta = runnable.metadata();
-    let (inbox, generation) = (meta.inbox, meta.generation);
-    if context::is_home(inbox, generation) {
-        schedule_at_home(runnable);
-    } else {
-        inbox.push_woken(generation, runnable);
-    }
-}
+/// A task, seen by its run. Not `Send`.
+pub(crate) struct Task(NonNull<Head>);
 
-/// Puts a task of the current run on its list.
-pub(crate) fn schedule_at_home(runnable: Runnable) {
-    let meta = runnable.metadata();
-    if meta.has(EMPTY) {
-        return drop(runnable); // nothing is left of it
-    }
-    if meta.has(AT_ONCE) {
-        runnable.run(); // rule 2: inside its owner's poll
-        return;
-    }
-    meta.mark(QUEUED);
-    let (cell, push) = (meta.cell.load(Ordering::Relaxed), meta.actions.push);
-    // SAFETY: rule 6: this is the home thread, the cell is not empty, and it has been polled: it has a waker.
-    unsafe { push(cell, runnable) };
-}
-
-/// Wakes the owner of a list, if it is to be woken, and tells the instruments.
-fn was_put_on_list(run: &Run, task: NodeId, owner: Option<Owner>) {
-    if let Some(owner) = owner {
-        owner.wake(run);
-    }
-    if !run.instruments.is_empty() && run.state.borrow().task(task).is_some() {
-        run.instrument(|i| i.task_scheduled(run.task_id(task)));
-    }
-}
-
-/// Gets rid of a `Runnable` whose run, or nursery, has gone.
-pub(crate) fn dispose(runnable: Runnable) {
-    if runnable.metadata().has(EMPTY) {
-        drop(runnable);
-    } else {
-        // Rule 3: its owner was forgotten, and what the future borrows may be gone.
-        #[expect(clippy::mem_forget, reason = "leaking is the only sound thing to do")]
-        std::mem::forget(runnable);
-    }
-}
-
-/// What the `async_task` cell holds.
-struct ChildCell<F: Future, D> {
-    /// In the header of the same cell: lives as long as this.
-    meta: NonNull<Meta>,
-    points: Cell<Points>,
-    content: UnsafeCell<Content<F, thread::Result<F::Output>>>,
-    done: UnsafeCell<ManuallyDrop<D>>,
-    _pinned: PhantomPinned,
-}
-
-/// The future stays where it is until it is dropped.
-enum Content<F, R> {
-    Future(F),
-    /// See `DONE`. Boxed, so that it takes no room in a small cell.
-    Result(Box<R>),
-    Empty,
-}
-
-impl<F: Future, D> ChildCell<F, D> {
-    fn meta(&self) -> &Meta {
-        // SAFETY: `async_task` keeps the header, with the metadata, as long as the future it made with it.
-        unsafe { self.meta.as_ref() }
-    }
-
-    /// Drops what is in the cell, in its place.
+impl Clone for Task {
     #[inline]
-    fn clear(&self) -> thread::Result<()> {
-        catch_unwind(AssertUnwindSafe(|| {
-            let place = self.content.get();
-            // SAFETY: rule 5: nobody else borrows the content now. Pinned, the future is dropped in its place.
-            unsafe { *place = Content::Empty };
-        }))
+    fn clone(&self) -> Self {
+        let tasks = &self.home().tasks;
+        match tasks.get().checked_add(1) {
+            Some(more) => tasks.set(more),
+            None => process::abort(), // four billion handles have been forgotten
+        }
+        Task(self.0)
+    }
+}
+
+impl Drop for Task {
+    #[inline]
+    fn drop(&mut self) {
+        let home = self.home();
+        let left = home.tasks.get() - 1;
+        home.tasks.set(left);
+        if left == 0 && self.has(ENDED) {
+            // SAFETY: this was the last `Task`; they count as one.
+            unsafe { release(self.0) };
+        }
+    }
+}
+
+impl Task {
+    fn head(&self) -> &Head {
+        // SAFETY: a `Task` keeps its cell.
+        unsafe { self.0.as_ref() }
     }
 
-    /// Leaves a result in the cell, which is clear.
-    fn leave_result(&self, result: thread::Result<F::Output>) {
-        let place = self.content.get();
-        // SAFETY: rule 5.
-        unsafe { *place = Content::Result(Box::new(result)) };
+    fn common(&self) -> &Common {
+        &self.head().common
+    }
+
+    fn home(&self) -> &Home {
+        &self.head().home
+    }
+
+    #[inline]
+    fn has(&self, flags: u8) -> bool {
+        self.home().flags.get() & flags != 0
+    }
+
+    #[inline]
+    fn mark(&self, flags: u8) {
+        let all = &self.home().flags;
+        all.set(all.get() | flags);
+    }
+
+    #[inline]
+    fn unmark(&self, flags: u8) {
+        let all = &self.home().flags;
+        all.set(all.get() & !flags);
+    }
+
+    /// The list that the task is put on. Not once it has ended.
+    fn ready(&self) -> &Ready {
+        debug_assert!(!self.has(ENDED), "its list may have gone");
+        // SAFETY: rule 6: callers have looked at `ENDED`, or just set it and not yet dropped `done`.
+        unsafe { self.home().ready.as_ref() }
+    }
+
+    pub(crate) fn is_on(&self, list: &Rc<Ready>) -> bool {
+        std::ptr::eq(self.home().ready.as_ptr(), Rc::as_ptr(list))
+    }
+
+    pub(crate) fn is(&self, other: &Task) -> bool {
+        self.0 == other.0
+    }
+
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.home().place
+    }
+
+    #[inline]
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.home().frame
+    }
+
+    #[inline]
+    pub(crate) fn is_in_tree(&self) -> bool {
+        self.has(IN_TREE)
+    }
+
+    /// Its node, if it has one.
+    #[inline]
+    pub(crate) fn known_node(&self) -> Option<NodeId> {
+        self.has(IN_TREE).then(|| self.home().node.get())
+    }
+
+    /// Its node.
+    #[inline]
+    pub(crate) fn node(&self, run: &Run) -> NodeId {
+        match self.known_node() {
+            Some(node) => node,
+            None => self.enter_tree(run, None),
+        }
+    }
+
+    #[cold]
+    fn enter_tree(&self, run: &Run, extra: Option<Box<Extra>>) -> NodeId {
+        let home = self.home();
+        let mut node = Node::new(Kind::Task(self.clone()), home.place);
+        node.born = home.born;
+        node.extra = extra;
+        let id = {
+            let mut state = run.state.borrow_mut();
+            let id = state.insert(Some(home.node.get()), node);
+            if self.has(ENDED) && !self.has(RUNNING) {
+                state.remove(id); // all it wants is a name of its own
+            }
+            id
+        };
+        home.node.set(id);
+        self.mark(IN_TREE);
+        id
+    }
+
+    /// Puts the task on its list. `None`: it is there already, or will be, or has ended. Otherwise whoever is returned
+    /// is to be woken, with nothing borrowed.
+    #[inline]
+    pub(crate) fn queue(&self) -> Option<Option<Owner>> {
+        let flags = &self.home().flags;
+        let before = flags.get();
+        if before & (QUEUED | RUNNING | ENDED | AGAIN) == 0 {
+            flags.set(before | QUEUED);
+            return Some(self.ready().push(self.clone()));
+        }
+        if before & (RUNNING | ENDED | AGAIN) == RUNNING {
+            flags.set(before | AGAIN);
+            self.ready().load.add(1); // that is something to do, too
+        }
+        None
+    }
+
+    /// It has been taken off its list, by the list itself.
+    pub(crate) fn unqueue(&self) {
+        self.unmark(QUEUED);
+    }
+
+    /// For a task that is just ending.
+    fn take_off_list(&self) {
+        if self.has(QUEUED) {
+            self.unmark(QUEUED);
+            // SAFETY: rule 6: `done` is still there.
+            unsafe { self.home().ready.as_ref() }.remove(self);
+        }
+    }
+
+    /// Puts the task on its list, and wakes who looks there.
+    #[inline]
+    pub(crate) fn wake(&self, run: &Run) {
+        if let Some(owner) = self.queue()
+            && (owner.is_some() || context::is_watched())
+        {
+            self.was_queued(run, owner);
+        }
+    }
+
+    #[cold]
+    fn was_queued(&self, run: &Run, owner: Option<Owner>) {
+        if let Some(owner) = owner {
+            owner.wake(run);
+        }
+        if !run.instruments.is_empty() && !self.has(ENDED) {
+            let node = self.node(run);
+            run.instrument(|i| i.task_scheduled(run.task_id(node)));
+        }
+    }
+
+    /// Makes a step. For its owner only (rule 2), which has taken it off its list.
+    #[inline]
+    pub(crate) fn step(self, run: &Run) {
+        self.unqueue();
+        if !self.has(RUNNING | ENDED) {
+            // SAFETY: of its own type; it is its owner's turn (rule 2).
+            unsafe { (self.common().actions.step)(&self, run) };
+        }
+    }
+
+    fn wake_joiner(&self, run: &Run) {
+        if let Some(joiner) = self.home().joiner.take() {
+            run.change(|state, fx| state.wake_wait(joiner, WaitState::Woken, fx));
+        }
+    }
+
+    /// As a waker borrows it.
+    fn raw(&self) -> RawWaker {
+        RawWaker::new(self.0.as_ptr().cast_const().cast(), &WAKER)
+    }
+}
+
+/// The task that is being polled, as [`context`] knows it: for the length of a step, which keeps the `Task`.
+#[derive(Clone, Copy)]
+pub(crate) struct Current(NonNull<Head>);
+
+impl Current {
+    pub(crate) fn new(task: &Task) -> Self {
+        Current(task.0)
+    }
+
+    /// Calls `f` with the task.
+    #[inline]
+    pub(crate) fn with<R>(self, f: impl FnOnce(&Task) -> R) -> R {
+        let task = ManuallyDrop::new(Task(self.0));
+        f(&task)
+    }
+
+    /// Is `waker` one of this task's?
+    #[inline]
+    pub(crate) fn is_woken_by(self, waker: &Waker) -> bool {
+        waker.data() == self.0.as_ptr().cast_const().cast() && std::ptr::eq(waker.vtable(), &WAKER)
+    }
+}
+
+/// The task's value, for who waits for it.
+pub(crate) struct Handle<V> {
+    task: Task,
+    _value: PhantomData<V>,
+}
+
+impl<V> Handle<V> {
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Is it a task of this run?
+    pub(crate) fn is_in(&self, run: &Run) -> bool {
+        let common = self.task.common();
+        std::ptr::eq(common.inbox, run.inbox) && common.generation == run.generation
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task.has(ENDED) && !self.task.has(RUNNING)
+    }
+
+    /// The wait that is woken at the end.
+    pub(crate) fn set_joiner(&self, wait: Option<WaitId>) {
+        self.task.home().joiner.set(wait);
+    }
+
+    /// Takes the value of a task that has ended. `None`: there is none, or not any more.
+    pub(crate) fn take(&mut self) -> Option<V> {
+        let mut value: Option<V> = None;
+        if self.is_finished() {
+            // SAFETY: of its own type, of which `V` is the type of the value: `spawn` made this handle with it.
+            unsafe { (self.task.common().actions.take)(&self.task, (&raw mut value).cast()) };
+        }
+        value
+    }
+}
+
+impl<V> Drop for Handle<V> {
+    /// Lets the task go on by itself.
+    fn drop(&mut self) {
+        self.task.unmark(WATCHED);
+        drop(self.take()); // if it is ending just now, its step drops the value
+    }
+}
+
+impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
+    const ACTIONS: &'static Actions = &Actions {
+        step: Self::step,
+        clear: Self::clear,
+        take: Self::take,
+        layout: Layout::new::<Self>(),
+    };
+
+    /// # Safety
+    ///
+    /// The task is of this type.
+    unsafe fn of(task: &Task) -> &Self {
+        // SAFETY: by the caller's promise; the pointer is that of the whole cell, which `task` keeps.
+        unsafe { task.0.cast::<Self>().as_ref() }
+    }
+
+    /// See [`Actions::step`].
+    unsafe fn step(task: &Task, run: &Run) {
+        // SAFETY: by the caller's promise.
+        let this = unsafe { Self::of(task) };
+        task.mark(RUNNING);
+        run.count_step();
+        let node = task.home().node.get();
+        let cancelled = run.state.borrow().effective(node);
+        // SAFETY: `WAKER` keeps the contract of wakers; this one is borrowed from `task`, and not dropped.
+        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(task.raw()) });
+        {
+            let _task = context::enter_task(task, node, cancelled, run.budget);
+            tell(run, task, |i, id| i.before_task_step(id));
+            match this.poll_future(&mut Context::from_waker(&waker)) {
+                Poll::Pending => {
+                    task.suspend(run);
+                    tell(run, task, |i, id| i.after_task_step(id));
+                    return;
+                }
+                Poll::Ready(result) => {
+                    let result = this.end_future(result);
+                    this.finish(task, run, result);
+                    tell(run, task, |i, id| i.after_task_step(id));
+                }
+            }
+        }
+        task.unmark(RUNNING);
+        if !task.has(WATCHED) {
+            this.drop_value();
+        }
     }
 
     /// Polls the future.
+    #[inline]
     fn poll_future(&self, cx: &mut Context<'_>) -> Poll<thread::Result<F::Output>> {
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let content = self.content.get();
-            // SAFETY: rule 5: this poll is the only one, and nothing empties a running cell.
-            let content = unsafe { &mut *content };
+            // SAFETY: rule 5: `RUNNING` is set, so that nobody else touches the content.
+            let content = unsafe { &mut *self.content.get() };
             let Content::Future(future) = content else { unreachable!("polled once too often") };
             // SAFETY: the cell is pinned, and the future is never moved out of it.
             let future = unsafe { Pin::new_unchecked(future) };
@@ -369,9 +618,19 @@ impl<F: Future, D> ChildCell<F, D> {
         }
     }
 
+    /// Drops what is in the cell, in its place.
+    #[inline]
+    fn empty(&self) -> thread::Result<()> {
+        catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: rule 5. Pinned, the future is dropped in its place.
+            unsafe { *self.content.get() = Content::Empty };
+        }))
+    }
+
     /// Drops the future, which has ended, promptly.
+    #[inline]
     fn end_future(&self, mut result: thread::Result<F::Output>) -> thread::Result<F::Output> {
-        if let Err(panic) = self.clear()
+        if let Err(panic) = self.empty()
             && result.is_ok()
         {
             // The value, which nobody will get, may panic in its turn.
@@ -380,328 +639,193 @@ impl<F: Future, D> ChildCell<F, D> {
         result
     }
 
-    /// Takes the result that an earlier step has left.
-    fn take_result(&self) -> Option<thread::Result<F::Output>> {
-        if !self.meta().has(DONE) {
-            return None;
-        }
-        let content = self.content.get();
-        // SAFETY: rule 5.
-        let content = unsafe { &mut *content };
-        match std::mem::replace(content, Content::Empty) {
-            Content::Result(result) => Some(*result),
-            Content::Future(_) | Content::Empty => unreachable!("there is a result"),
-        }
-    }
-
-    /// What is to be done at the end; until then, the run and the list.
-    fn done(&self) -> &D {
-        let done = self.done.get();
-        // SAFETY: rule 5: nobody borrows `done` mutably before `take_done`, and the borrow ends before that.
-        unsafe { &*done }
-    }
-
-    /// Moves `done` out. The caller has set `ENDING`, so that it happens once.
+    /// Moves `done` out. `ENDED` has just been set, which happens once.
     fn take_done(&self) -> D {
-        let done = self.done.get();
-        // SAFETY: rule 5, as for the future.
-        let done = unsafe { &mut *done };
-        // SAFETY: taken once, since `ENDING` was set before.
+        // SAFETY: rule 5.
+        let done = unsafe { &mut *self.done.get() };
+        // SAFETY: taken once.
         unsafe { ManuallyDrop::take(done) }
     }
 
-    /// Drops what the cell holds, unless that has happened. Panics in there are kept, not propagated.
-    fn empty(&self) {
-        if self.meta().has(ENDING) {
-            return;
+    /// Reports the result.
+    #[inline]
+    fn finish(&self, task: &Task, run: &Run, result: thread::Result<F::Output>) {
+        if task.has(AGAIN) {
+            task.ready().load.sub(1);
         }
-        self.meta().mark(ENDING);
-        if let Err(panic) = self.clear() {
+        task.mark(ENDED);
+        let done = self.take_done();
+        let value = done.finish(task, result);
+        if task.has(WATCHED) {
+            if let Some(value) = value {
+                // SAFETY: rule 5.
+                unsafe { *self.content.get() = Content::Value(value) };
+            }
+            task.wake_joiner(run);
+        } else {
+            drop_quietly(value);
+        }
+    }
+
+    fn drop_value(&self) {
+        // SAFETY: the task has ended: the content is touched only here and by `take`, for a moment.
+        let content = std::mem::replace(unsafe { &mut *self.content.get() }, Content::Empty);
+        if let Content::Value(value) = content {
+            drop_quietly(value);
+        }
+    }
+
+    /// See [`Actions::clear`].
+    unsafe fn clear(task: &Task) {
+        // SAFETY: by the caller's promise.
+        let this = unsafe { Self::of(task) };
+        if let Err(panic) = this.empty() {
             note_drop_panic(panic);
         }
-        drop_quietly(self.take_done());
-        self.meta().mark_empty();
+        drop_quietly(this.take_done());
     }
 
-    /// The same, by a pointer to its beginning.
-    ///
-    /// # Safety
-    ///
-    /// `cell` points to a `ChildCell<F, D>` that is not ending, and that nobody polls now.
-    unsafe fn empty_at(cell: *const ()) {
+    /// See [`Actions::take`].
+    unsafe fn take(task: &Task, to: *mut ()) {
         // SAFETY: by the caller's promise.
-        let cell = unsafe { &*cell.cast::<ChildCell<F, D>>() };
-        cell.empty();
-    }
-
-    fn kill(&self) -> Kill {
-        self.meta().cell.store(std::ptr::from_ref(self).cast_mut().cast(), Ordering::Relaxed);
-        Kill(self.meta)
-    }
-
-    /// Reports the result.
-    fn finish(&self, result: thread::Result<F::Output>) -> Option<D::Value>
-    where
-        D: Finish<F::Output>,
-    {
-        self.meta().mark(ENDING);
-        let done = self.take_done();
-        self.meta().mark_empty();
-        let value = done.finish(self.meta().node, result);
-        if self.meta().has(UNWATCHED) {
-            drop_quietly(value);
-            return None;
-        }
-        value
-    }
-
-    /// Puts the task on its list.
-    ///
-    /// # Safety
-    ///
-    /// As `empty_at`.
-    unsafe fn push_at(cell: *const (), runnable: Runnable)
-    where
-        D: Finish<F::Output>,
-    {
+        let this = unsafe { Self::of(task) };
         // SAFETY: by the caller's promise.
-        let this = unsafe { &*cell.cast::<ChildCell<F, D>>() };
-        let task = runnable.metadata().node;
-        let owner = this.done().ready().push(Entry::Woken(runnable));
-        if owner.is_some() || context::is_watched() {
-            let run = this.done().run().clone(); // the cell may go now
-            was_put_on_list(&run, task, owner);
+        let to = unsafe { &mut *to.cast::<Option<D::Value>>() };
+        // SAFETY: the task has ended: the content is touched only here and by `drop_value`, for a moment.
+        let content = std::mem::replace(unsafe { &mut *this.content.get() }, Content::Empty);
+        if let Content::Value(value) = content {
+            *to = Some(value);
         }
-    }
-
-    /// A step that is not the `Runnable`'s. If the future ends, its result is left for the `Runnable`.
-    ///
-    /// # Safety
-    ///
-    /// As `empty_at`; the caller is the task's owner, and `waker` the task's own.
-    unsafe fn step_at(cell: *const (), waker: Waker)
-    where
-        D: Finish<F::Output>,
-    {
-        // SAFETY: by the caller's promise; `waker` keeps the cell.
-        let this = unsafe { &*cell.cast::<ChildCell<F, D>>() };
-        let id = this.meta().node;
-        let run = this.done().run().clone();
-        let Some(cancelled) = run.begin_direct_step(id) else { return };
-        {
-            let budget = run.budget;
-            let _task = context::enter_task(id, cancelled, budget, &waker, &this.points);
-            run.instrument(|i| i.before_task_step(run.task_id(id)));
-            match this.poll_future(&mut Context::from_waker(&waker)) {
-                Poll::Pending => {
-                    run.suspend(id, || waker);
-                    run.instrument(|i| i.after_task_step(run.task_id(id)));
-                    return;
-                }
-                Poll::Ready(result) => {
-                    let result = this.end_future(result);
-                    if this.meta().has(UNWATCHED) {
-                        this.finish(result);
-                        run.instrument(|i| i.after_task_step(run.task_id(id)));
-                        return;
-                    }
-                    this.leave_result(result);
-                }
-            }
-        }
-        run.stop_running(id);
-        let meta = this.meta;
-        // SAFETY: `async_task` keeps the header while there is `waker`.
-        let meta = unsafe { meta.as_ref() };
-        meta.mark(DONE | AT_ONCE);
-        waker.wake_by_ref(); // a no-op if a `Runnable` is on its way already; otherwise, the cell has gone now
-        meta.unmark(AT_ONCE);
     }
 }
 
-impl<F, D> Future for ChildCell<F, D>
-where
-    F: Future,
-    D: Finish<F::Output>,
-{
-    type Output = Option<D::Value>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.as_ref().get_ref();
-        this.meta().unmark(QUEUED);
-        if this.meta().has(ENDING) {
-            return Poll::Pending; // it was ended by its owner; never polled again
+impl Task {
+    /// The step is over, and the task waits, or has been woken meanwhile.
+    #[inline]
+    fn suspend(&self, run: &Run) {
+        self.unmark(RUNNING);
+        if self.has(AGAIN) {
+            self.unmark(AGAIN);
+            self.ready().load.sub(1);
+            self.wake(run);
+        } else if !self.has(IN_TREE) {
+            self.enter_tree(run, None); // there it is found
         }
-        let id = this.meta().node;
-        let run = this.done().run();
-        let early = this.take_result();
-        let cancelled = match early {
-            Some(_) => run.state.borrow().effective(id),
-            None => run.begin_step(id, || this.kill()),
-        };
-        let _task = context::enter_task(id, cancelled, run.budget, cx.waker(), &this.points);
-        let result = match early {
-            Some(result) => result,
-            None => {
-                run.instrument(|i| i.before_task_step(run.task_id(id)));
-                match this.poll_future(cx) {
-                    Poll::Ready(result) => this.end_future(result),
-                    Poll::Pending => {
-                        run.suspend(id, || cx.waker().clone());
-                        run.instrument(|i| i.after_task_step(run.task_id(id)));
-                        return Poll::Pending;
-                    }
-                }
-            }
-        };
-        let run = run.clone();
-        let value = this.finish(result);
-        run.instrument(|i| i.after_task_step(run.task_id(id)));
-        Poll::Ready(value)
     }
+}
+
+/// Tells the instruments, if there are any.
+#[inline]
+fn tell(run: &Run, task: &Task, hook: impl Fn(&dyn Instrument, TaskId)) {
+    if !run.instruments.is_empty() {
+        let id = run.task_id(task.node(run));
+        run.instrument(|instrument| hook(instrument, id));
+    }
+}
+
+/// A task that was woken from outside, on its way home.
+pub(crate) struct Sent(NonNull<Head>);
+
+// SAFETY: rule 4: until it is home, only `Common` is touched.
+unsafe impl Send for Sent {}
+
+impl Sent {
+    /// Wakes the task, at home.
+    pub(crate) fn deliver(self, run: &Run) {
+        // SAFETY: a `Sent` counts in `refs`.
+        let head = unsafe { self.0.as_ref() };
+        // What the thread that woke it did before is seen by the step that follows.
+        head.common.is_sent.swap(false, Ordering::Acquire);
+        wake_at_home(self.0, run);
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        // SAFETY: a `Sent` counts in `refs`.
+        unsafe { release(self.0) };
+    }
+}
+
+/// On the home thread, with a pointer that keeps the cell.
+fn wake_at_home(head: NonNull<Head>, run: &Run) {
+    let task = ManuallyDrop::new(Task(head)); // as if it were there already
+    task.wake(run);
+}
+
+static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);
+
+/// Adds a reference.
+unsafe fn retain(head: NonNull<Head>) {
+    // SAFETY: the caller has one.
+    let refs = unsafe { &head.as_ref().common.refs };
+    if refs.fetch_add(1, Ordering::Relaxed) > isize::MAX.unsigned_abs() {
+        process::abort();
+    }
+}
+
+/// Takes a reference away. With the last one the memory goes; the task has ended (rule 3).
+unsafe fn release(head: NonNull<Head>) {
+    let layout = {
+        // SAFETY: the caller has a reference.
+        let common = unsafe { &head.as_ref().common };
+        // Whoever has the only one is alone.
+        if common.refs.load(Ordering::Acquire) != 1 {
+            if common.refs.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            fence(Ordering::Acquire);
+        }
+        common.actions.layout
+    };
+    // SAFETY: made by `Box::new` with this layout; nobody points to it any more, and its content has gone.
+    unsafe { dealloc(head.as_ptr().cast(), layout) };
+}
+
+fn head_of(waker: *const ()) -> NonNull<Head> {
+    NonNull::new(waker.cast_mut().cast()).expect("made by `Task::raw`")
+}
+
+unsafe fn clone_waker(waker: *const ()) -> RawWaker {
+    // SAFETY: the waker that is cloned keeps the cell.
+    unsafe { retain(head_of(waker)) };
+    RawWaker::new(waker, &WAKER)
+}
+
+unsafe fn wake(waker: *const ()) {
+    // SAFETY: the same waker.
+    unsafe { wake_by_ref(waker) };
+    // SAFETY: it has been used up.
+    unsafe { drop_waker(waker) };
+}
+
+unsafe fn wake_by_ref(waker: *const ()) {
+    let head = head_of(waker);
+    // SAFETY: the waker keeps the cell.
+    let common = unsafe { &head.as_ref().common };
+    if context::is_home(common.inbox, common.generation) {
+        let task = ManuallyDrop::new(Task(head));
+        if let Some(owner) = task.queue()
+            && (owner.is_some() || context::is_watched())
+            && let Some(run) = context::try_current_run()
+        {
+            task.was_queued(&run, owner);
+        }
+    } else if !common.is_sent.swap(true, Ordering::AcqRel) {
+        // SAFETY: the waker keeps the cell; the reference is the `Sent`'s.
+        unsafe { retain(head) };
+        common.inbox.push_woken(common.generation, Sent(head));
+    }
+}
+
+unsafe fn drop_waker(waker: *const ()) {
+    // SAFETY: the waker counts in `refs`.
+    unsafe { release(head_of(waker)) };
 }
 
 fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         note_drop_panic(panic);
-    }
-}
-
-impl<F: Future, D> Drop for ChildCell<F, D> {
-    fn drop(&mut self) {
-        self.empty();
-    }
-}
-
-/// Drops a suspended task's future where it is.
-#[derive(Clone, Copy)]
-pub(crate) struct Kill(NonNull<Meta>);
-
-impl Kill {
-    fn meta<'a>(self) -> &'a Meta {
-        // SAFETY: a node has this only as long as its task has not ended, and a `Direct` has a waker: either keeps
-        // the header.
-        unsafe { self.0.as_ref() }
-    }
-
-    /// The cell, unless it is ending.
-    fn cell(self) -> Option<*const ()> {
-        let meta = self.meta();
-        (!meta.has(ENDING)).then(|| meta.cell.load(Ordering::Relaxed).cast_const())
-    }
-
-    /// Empties the cell.
-    ///
-    /// # Safety
-    ///
-    /// On the home thread, while nobody polls the task.
-    unsafe fn kill(self) {
-        if let Some(cell) = self.cell() {
-            // SAFETY: by the caller's promise; it is not ending.
-            unsafe { (self.meta().actions.empty)(cell) }
-        }
-    }
-
-    /// Is the task on its list, as a `Runnable`?
-    pub(crate) fn is_queued(self) -> bool {
-        self.meta().has(QUEUED)
-    }
-}
-
-/// A suspended task that the run has woken.
-pub(crate) struct Direct {
-    kill: Kill,
-    /// The task's own. It keeps the cell.
-    waker: Waker,
-}
-
-impl Direct {
-    /// Both are the task's, from its node.
-    pub(crate) fn new(kill: Kill, waker: Waker) -> Self {
-        Direct { kill, waker }
-    }
-
-    pub(crate) fn task(&self) -> NodeId {
-        self.kill.meta().node
-    }
-
-    /// Makes a step of the task. For its owner only (rule 2).
-    pub(crate) fn run(self) {
-        let Direct { kill, waker } = self;
-        if kill.meta().has(DONE) {
-            return; // its `Runnable` is on the way
-        }
-        if let Some(cell) = kill.cell() {
-            // SAFETY: rules 2 and 7: its owner polls it, on the home thread; it is suspended, and not ending.
-            unsafe { (kill.meta().actions.step)(cell, waker) }
-        }
-    }
-}
-
-impl Run {
-    /// A step of a task begins. Returns whether the task is cancelled.
-    fn begin_step(&self, id: NodeId, kill: impl FnOnce() -> Kill) -> bool {
-        self.count_step();
-        match self.state.borrow_mut().nodes.get_mut(id) {
-            Some(node) => {
-                if let Kind::Task(task) = &mut node.kind {
-                    task.set_notified(false);
-                    task.running = true;
-                    if task.kill.is_none() {
-                        task.kill = Some(kill());
-                    }
-                }
-                node.effective()
-            }
-            None => false,
-        }
-    }
-
-    /// The same for a task that the run has woken. `None`: it has made a step since, or has ended.
-    fn begin_direct_step(&self, id: NodeId) -> Option<bool> {
-        let cancelled = {
-            let mut state = self.state.borrow_mut();
-            let node = state.nodes.get_mut(id)?;
-            let cancelled = node.effective();
-            let Kind::Task(task) = &mut node.kind else { return None };
-            if task.waker.is_some() {
-                return None; // woken through its waker, too, it was faster
-            }
-            task.set_notified(false);
-            task.running = true;
-            cancelled
-        };
-        self.count_step();
-        Some(cancelled)
-    }
-
-    /// The task waits: its node gets its waker, which also keeps the cell.
-    fn suspend(&self, id: NodeId, waker: impl FnOnce() -> Waker) {
-        let owner = {
-            let mut state = self.state.borrow_mut();
-            let Some(Node { kind: Kind::Task(task), .. }) = state.nodes.get_mut(id) else { return };
-            task.running = false;
-            if task.waker.is_none() {
-                task.waker = Some(waker());
-            }
-            if !task.is_notified() && !context::is_again() {
-                return;
-            }
-            task.set_notified(false);
-            match task.take_direct() {
-                Some(direct) => task.ready.push(Entry::Direct(direct)),
-                None => return, // it is on its list already
-            }
-        };
-        was_put_on_list(self, id, owner);
-    }
-
-    /// The task's future has ended.
-    fn stop_running(&self, id: NodeId) {
-        if let Some(Node { kind: Kind::Task(task), .. }) = self.state.borrow_mut().nodes.get_mut(id)
-        {
-            task.running = false;
-        }
     }
 }
 

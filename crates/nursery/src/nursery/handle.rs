@@ -61,9 +61,10 @@ impl<E: TaskError> NurseryHandle<E> {
             return Err(NurseryClosed(child));
         }
         let place = Location::caller();
-        let node = self.core.admit(place);
-        let task = erase::spawn_static(node, child, ChildEnd(self.core.clone()));
-        Ok(Child::new(task, &self.core.run, node, place))
+        let birth = self.core.admit(place);
+        let done = ChildEnd(self.core.clone());
+        let run = &self.core.run;
+        Ok(Child::new(erase::spawn_static(run, child, done, birth), run))
     }
 
     /// Returns the nursery's own cancel scope.

@@ -4,17 +4,16 @@
 //! is put on *its* list, and so on up to the root. When the nursery is polled it takes what is on the list now,
 //! once each; what becomes ready meanwhile waits for the next turn.
 //!
-//! A wake-up that comes from the run itself (a hand-off, a timer, a cancellation, a child for its nursery's owner) does
-//! not go through a waker: the task is put on its list as it is. So a level of nesting costs no atomic operation.
+//! A wake-up on the run's own thread costs no atomic operation, whether it comes through a waker or from the run itself.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::nursery::erase::{Direct, Runnable};
+use crate::nursery::erase::Task;
 use crate::run::{Run, context};
-use crate::tree::{Kind, Node, NodeId};
+use crate::tree::NodeId;
 
 /// How much the tasks of a run have to do: entries on all its lists, and tasks that are to poll again.
 #[derive(Clone, Default)]
@@ -31,7 +30,7 @@ impl Load {
 }
 
 pub(crate) struct Ready {
-    list: RefCell<VecDeque<Entry>>,
+    list: RefCell<VecDeque<Task>>,
     pub(crate) load: Load,
     /// Who polls the nursery. Absent while it does, and once it has been woken.
     owner: RefCell<Option<Owner>>,
@@ -42,38 +41,12 @@ pub(crate) struct Ready {
     pub(crate) waits_for_children: Cell<bool>,
 }
 
-/// A task that is to be polled.
-pub(crate) enum Entry {
-    /// Woken through its waker.
-    Woken(Runnable),
-    /// Woken by the run.
-    Direct(Direct),
-}
-
 /// Who is to be woken when something is put on a list.
 pub(crate) enum Owner {
     /// A task of the run, which polls the nursery with its own waker.
     Task(NodeId),
     /// Something else in which the nursery is polled.
     Foreign(Waker),
-}
-
-impl Entry {
-    pub(crate) fn task(&self) -> NodeId {
-        match self {
-            Entry::Woken(runnable) => runnable.metadata().node,
-            Entry::Direct(direct) => direct.task(),
-        }
-    }
-
-    fn run(self) {
-        match self {
-            Entry::Woken(runnable) => {
-                runnable.run();
-            }
-            Entry::Direct(direct) => direct.run(),
-        }
-    }
 }
 
 impl Owner {
@@ -129,8 +102,8 @@ impl Ready {
 
     /// Puts a task on the list. Returns whom to wake, with nothing borrowed.
     #[must_use]
-    pub(crate) fn push(&self, entry: Entry) -> Option<Owner> {
-        self.list.borrow_mut().push_back(entry);
+    pub(crate) fn push(&self, task: Task) -> Option<Owner> {
+        self.list.borrow_mut().push_back(task);
         self.load.add(1);
         self.take_owner()
     }
@@ -169,9 +142,9 @@ impl Ready {
         for _ in 0..batch {
             let next = self.list.borrow_mut().pop_front();
             match next {
-                Some(entry) => {
+                Some(task) => {
                     self.load.sub(1);
-                    entry.run();
+                    task.step(run);
                 }
                 None => break,
             }
@@ -188,7 +161,7 @@ impl Ready {
     pub(crate) fn end_poll(&self, waker: &Waker) {
         self.polling.set(false);
         if !self.is_empty() {
-            return context::poll_again(waker);
+            return waker.wake_by_ref();
         }
         let is_known = self.owner.borrow().as_ref().is_some_and(|owner| owner.is_like(waker));
         if !is_known {
@@ -206,46 +179,44 @@ impl Ready {
     }
 
     /// Takes a task off the list.
-    pub(crate) fn take(&self, task: NodeId) -> Vec<Entry> {
+    pub(crate) fn remove(&self, task: &Task) {
         let mut list = self.list.borrow_mut();
-        let mut taken = Vec::new();
-        while let Some(at) = list.iter().position(|entry| entry.task() == task) {
-            taken.extend(list.remove(at));
-            self.load.sub(1);
-        }
-        taken
+        let before = list.len();
+        list.retain(|other| !other.is(task));
+        self.load.sub(before - list.len());
+    }
+
+    /// The tasks on the list.
+    pub(crate) fn tasks(&self) -> Vec<Task> {
+        self.list.borrow().iter().cloned().collect()
+    }
+
+    fn take_all(&self) -> VecDeque<Task> {
+        let tasks = self.list.take();
+        self.load.sub(tasks.len());
+        tasks.iter().for_each(Task::unqueue);
+        tasks
     }
 
     /// Ends every task of this list, oldest first: those below `node`, then those that are starting.
     pub(crate) fn end_all(self: &Rc<Self>, run: &Rc<Run>, node: NodeId) {
         let _run = context::enter_run(run);
-        let mut queued: BTreeMap<NodeId, Vec<Entry>> = BTreeMap::new();
-        for entry in self.list.take() {
-            self.load.sub(1);
-            queued.entry(entry.task()).or_default().push(entry);
+        let queued = self.take_all();
+        for task in &queued {
+            task.node(run); // there it is found
         }
         let mut tasks: Vec<NodeId> = {
             let state = run.state.borrow();
-            state
-                .children(node)
-                .filter(|&child| match &state.nodes[child] {
-                    Node { kind: Kind::Task(task), .. } => Rc::ptr_eq(&task.ready, self),
-                    _ => false,
-                })
-                .collect()
+            let is_here = |&id: &NodeId| state.task(id).is_some_and(|task| task.is_on(self));
+            state.children_by_age(node).into_iter().filter(is_here).collect()
         };
         tasks.append(&mut self.starting.take());
         for task in tasks {
-            run.drop_task(task, queued.remove(&task).unwrap_or_default());
+            run.drop_task(task);
         }
-        for (task, entries) in queued {
-            // The main task and the system tasks share a list: what is not below `node` has its turn later. Of
-            // others, which ended meanwhile, nothing is left.
-            let is_live = run.state.borrow().task(task).is_some();
-            if is_live {
-                self.load.add(entries.len());
-                self.list.borrow_mut().extend(entries);
-            }
+        for task in queued {
+            // The main task and the system tasks share a list: what is not below `node` has its turn later.
+            task.wake(run);
         }
         let owner = self.owner.take();
         drop(owner);

@@ -22,7 +22,7 @@ use std::thread;
 
 use crate::deadlines::Limit;
 use crate::error::{Cancelled, TaskError};
-use crate::nursery::erase::Finish;
+use crate::nursery::erase::{Birth, Finish, Handle, Task};
 use crate::nursery::handle::{NurseryClosed, NurseryHandle};
 use crate::nursery::ready::Ready;
 use crate::nursery::{Core, Nursery, erase};
@@ -174,9 +174,9 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
                 // Only a destructor that polls by hand, of a nursery that is being dropped, can get here.
                 return Err(E::from(Cancelled(Arc::new(CancelSource::Unknown.into()))));
             }
-            let (mut pending, status, node, done) = Pending::begin(&self.core, place);
+            let (mut pending, status, birth, done) = Pending::begin(&self.core, place);
             let child = async move { child(status).await };
-            erase::spawn_scoped(self, node, child, done).detach();
+            pending.adopt(&erase::spawn_scoped(self, child, done, birth));
             pending.wait().await;
             pending.finish()
         }
@@ -236,9 +236,9 @@ impl<E: TaskError + 'static> NurseryHandle<E> {
             if core.closed.get() {
                 return Err(NurseryClosed(child));
             }
-            let (mut pending, status, node, done) = Pending::begin(&core, place);
+            let (mut pending, status, birth, done) = Pending::begin(&core, place);
             let child = async move { child(status).await };
-            erase::spawn_static(node, child, done).detach();
+            pending.adopt(&erase::spawn_static(&core.run, child, done, birth));
             pending.wait().await;
             Ok(pending.finish())
         }
@@ -258,21 +258,17 @@ struct StartEnd<V, E> {
 impl<V, E: TaskError> Finish<Result<(), E>> for StartEnd<V, E> {
     type Value = ();
 
-    fn run(&self) -> &Rc<Run> {
-        &self.core.run
-    }
-
     fn ready(&self) -> &Rc<Ready> {
         &self.core.ready
     }
 
-    fn finish(self, task: NodeId, result: thread::Result<Result<(), E>>) -> Option<()> {
+    fn finish(self, task: &Task, result: thread::Result<Result<(), E>>) -> Option<()> {
         let StartEnd { core, starting, early } = self;
         if starting.phase.get() == Phase::Moved {
             return core.child_ended(task, result);
         }
         core.run.end_of_task(task);
-        core.ready.remove_starting(task);
+        core.ready.remove_starting(task.node(&core.run));
         core.leave();
         early.replace(Some(result));
         starting.set_phase(Phase::Ended);
@@ -294,10 +290,10 @@ impl<V, E: TaskError> Pending<V, E> {
     fn begin(
         core: &Rc<Core<E>>,
         place: &'static Location<'static>,
-    ) -> (Self, TaskStatus<V>, NodeId, StartEnd<V, E>) {
+    ) -> (Self, TaskStatus<V>, Birth, StartEnd<V, E>) {
         let pending = Pending::new(core, place);
-        let (status, node, done) = (pending.status(), pending.admit(place), pending.end());
-        (pending, status, node, done)
+        let (status, birth, done) = (pending.status(), pending.admit(place), pending.end());
+        (pending, status, birth, done)
     }
 
     fn new(core: &Rc<Core<E>>, place: &'static Location<'static>) -> Self {
@@ -336,14 +332,18 @@ impl<V, E: TaskError> Pending<V, E> {
         TaskStatus { starting: Some(self.starting.clone()) }
     }
 
-    /// Adds the child's node.
-    fn admit(&self, place: &'static Location<'static>) -> NodeId {
+    /// Lets the child in.
+    fn admit(&self, place: &'static Location<'static>) -> Birth {
         let Pending { core, starting, .. } = self;
-        let node = core.run.add_task(starting.hidden, &core.ready, place, context::current_task());
         core.live.set(core.live.get() + 1);
-        core.ready.add_starting(node);
-        starting.child.set(Some(node));
-        node
+        let birth = core.run.birth_of_child(starting.hidden, place);
+        Birth { in_tree: true, ..birth }
+    }
+
+    fn adopt(&self, child: &Handle<()>) {
+        let node = child.task().node(&self.core.run);
+        self.core.ready.add_starting(node);
+        self.starting.child.set(Some(node));
     }
 
     fn end(&self) -> StartEnd<V, E> {
@@ -400,7 +400,7 @@ impl<V, E> Drop for Pending<V, E> {
             && !core.closed.get()
         {
             let _run = (!context::is_current(&core.run)).then(|| context::enter_run(&core.run));
-            if core.run.drop_task(child, core.ready.take(child)) {
+            if core.run.drop_task(child) {
                 core.ready.remove_starting(child);
                 core.leave();
                 starting.phase.set(Phase::Ended);

@@ -6,52 +6,57 @@
 //! whether its own copy is still good.
 
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
 use crate::deadlines::Limit;
+use crate::nursery::erase::{Current, Task};
 use crate::run::Run;
 use crate::run::inbox::Inbox;
 use crate::scope::frame::scope_node;
 use crate::tree::NodeId;
 
-/// Where the thread is. Copied as a whole when it changes, field by field when it is read.
-#[derive(Clone, Copy)]
-struct Frame {
-    node: Option<NodeId>,
-    task: Option<NodeId>,
-    /// Address of the waker that the current task is polled with. It stays where it is during the poll.
-    waker: usize,
-    points: Points,
+/// Where a task is. It lives in the task's cell, and is current while the task is polled.
+pub(crate) struct Frame {
+    /// The current node. As long as the task has none, that above it.
+    node: Cell<NodeId>,
+    points: Cell<Points>,
     /// How many operations may still succeed in this poll of the task without yielding.
-    budget: u32,
+    budget: Cell<u32>,
     /// Is the current node effectively cancelled?
-    cancelled: bool,
-    /// The current task is to be polled again in the next turn.
-    again: bool,
+    cancelled: Cell<bool>,
 }
 
 impl Frame {
-    const NONE: Frame = Frame {
-        node: None,
-        task: None,
-        waker: 0,
-        points: Points { cancel: 0, schedule: 0 },
-        budget: 0,
-        cancelled: false,
-        again: false,
-    };
+    pub(crate) fn new(node: NodeId) -> Self {
+        Frame {
+            node: Cell::new(node),
+            points: Cell::new(Points { cancel: 0, schedule: 0 }),
+            budget: Cell::new(0),
+            cancelled: Cell::new(false),
+        }
+    }
 }
 
 struct Hot {
-    frame: Cell<Frame>,
+    current: Cell<Option<Current>>,
     /// Changes when any node flips.
     flips: Cell<u32>,
     home: Cell<Home>,
     /// The scope in which the thread is though its node is not in the tree yet.
     deferred: Cell<Option<Deferred>>,
+}
+
+/// Calls `f` with the current task's frame, if there is one.
+#[inline]
+fn with_frame<R>(f: impl FnOnce(Option<&Frame>) -> R) -> R {
+    match HOT.with(|hot| hot.current.get()) {
+        Some(current) => current.with(|task| f(Some(task.frame()))),
+        None => f(None),
+    }
 }
 
 /// What a waker has to know of the current run.
@@ -78,14 +83,6 @@ impl Home {
     }
 }
 
-impl Hot {
-    fn change(&self, f: impl FnOnce(&mut Frame)) {
-        let mut frame = self.frame.get();
-        f(&mut frame);
-        self.frame.set(frame);
-    }
-}
-
 /// How often a task has passed a cancel point and a schedule point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Points {
@@ -96,7 +93,7 @@ pub(crate) struct Points {
 thread_local! {
     static HOT: Hot = const {
         Hot {
-            frame: Cell::new(Frame::NONE),
+            current: Cell::new(None),
             flips: Cell::new(0),
             home: Cell::new(Home::NONE),
             deferred: Cell::new(None),
@@ -109,17 +106,17 @@ thread_local! {
 pub(crate) struct RunGuard {
     outer: Option<Rc<Run>>,
     home: Home,
-    frame: Frame,
+    current: Option<Current>,
 }
 
 /// Makes `run` the current one, at no task.
 pub(crate) fn enter_run(run: &Rc<Run>) -> RunGuard {
-    enter_deferred();
+    settle();
     let outer = RUN.with(|current| current.replace(Some(run.clone())));
     HOT.with(|hot| RunGuard {
         outer,
         home: hot.home.replace(Home::of(run)),
-        frame: hot.frame.replace(Frame::NONE),
+        current: hot.current.take(),
     })
 }
 
@@ -128,7 +125,7 @@ impl Drop for RunGuard {
         let ended = RUN.with(|current| current.replace(self.outer.take()));
         drop(ended);
         HOT.with(|hot| {
-            hot.frame.set(self.frame);
+            hot.current.set(self.current);
             hot.home.set(self.home);
             hot.flips.set(hot.flips.get().wrapping_add(1));
         });
@@ -138,38 +135,38 @@ impl Drop for RunGuard {
 
 /// Puts the outer node back.
 pub(crate) struct NodeGuard {
-    node: Option<NodeId>,
-    cancelled: bool,
+    outer: Option<(NodeId, bool)>,
     flips: u32,
 }
 
 /// Makes `node` the current one.
 #[inline]
 pub(crate) fn enter_node(node: NodeId, cancelled: bool) -> NodeGuard {
-    HOT.with(|hot| {
-        let outer = hot.frame.get();
-        hot.change(|frame| {
-            frame.node = Some(node);
-            frame.cancelled = cancelled;
-        });
-        NodeGuard { node: outer.node, cancelled: outer.cancelled, flips: hot.flips.get() }
-    })
+    let outer = with_frame(|frame| {
+        frame.map(|frame| (frame.node.replace(node), frame.cancelled.replace(cancelled)))
+    });
+    NodeGuard { outer, flips: HOT.with(|hot| hot.flips.get()) }
 }
 
 impl Drop for NodeGuard {
     #[inline]
     fn drop(&mut self) {
-        let stale = HOT.with(|hot| {
-            hot.change(|frame| {
-                frame.node = self.node;
-                frame.cancelled = self.cancelled;
-            });
-            hot.flips.get() != self.flips
-        });
-        if stale {
+        let Some((node, cancelled)) = self.outer else { return };
+        set_position(node, cancelled);
+        if HOT.with(|hot| hot.flips.get()) != self.flips {
             refresh_current();
         }
     }
+}
+
+#[inline]
+fn set_position(node: NodeId, cancelled: bool) {
+    with_frame(|frame| {
+        if let Some(frame) = frame {
+            frame.node.set(node);
+            frame.cancelled.set(cancelled);
+        }
+    });
 }
 
 /// A time limit whose scope is not in the tree yet.
@@ -184,21 +181,20 @@ pub(crate) struct Deferred {
 
 /// Puts the outer node back. Dropped without a word, it takes the node out again.
 pub(crate) struct DeferredGuard {
-    outer: Option<NodeId>,
+    outer: Option<NodeGuard>,
 }
 
 /// Makes a deferred scope the current one. Not under a virtual clock, which may be moved by hand before the body waits,
 /// nor outside tasks: there it is `None`.
 #[inline]
 pub(crate) fn defer(deferred: Deferred) -> Option<DeferredGuard> {
-    HOT.with(|hot| {
-        if !hot.home.get().is_system_clock || hot.frame.get().task.is_none() {
-            return None;
-        }
-        enter_deferred();
-        hot.deferred.set(Some(deferred));
-        Some(DeferredGuard { outer: hot.frame.get().node })
-    })
+    if !HOT.with(|hot| hot.home.get().is_system_clock) {
+        return None;
+    }
+    settle();
+    let node = current_node()?;
+    HOT.with(|hot| hot.deferred.set(Some(deferred)));
+    Some(DeferredGuard { outer: Some(enter_node(node, is_cancelled_now())) })
 }
 
 impl DeferredGuard {
@@ -211,15 +207,10 @@ impl DeferredGuard {
     #[inline]
     fn restore(&mut self) -> Option<NodeId> {
         let outer = self.outer.take()?;
-        HOT.with(|hot| {
-            if hot.deferred.take().is_some() {
-                return None;
-            }
-            let entered = hot.frame.get().node;
-            hot.change(|frame| frame.node = Some(outer));
-            refresh_current();
-            entered
-        })
+        let is_still_deferred = HOT.with(|hot| hot.deferred.take()).is_some();
+        let entered = current_node().filter(|_| !is_still_deferred);
+        drop(outer);
+        entered
     }
 }
 
@@ -234,68 +225,71 @@ impl Drop for DeferredGuard {
     }
 }
 
-/// Gives the deferred scope its node, if there is one.
+/// Gives the current task its node, and the deferred scope, if there is one, its own.
 #[inline]
-pub(crate) fn enter_deferred() {
-    if HOT.with(|hot| hot.deferred.get().is_some()) {
+pub(crate) fn settle() {
+    let (current, is_deferred) = HOT.with(|hot| (hot.current.get(), hot.deferred.get().is_some()));
+    if current.is_some_and(|current| !current.with(Task::is_in_tree)) {
+        enter_task_now();
+    }
+    if is_deferred {
         enter_deferred_now();
     }
 }
 
 #[cold]
+fn enter_task_now() {
+    let current = HOT.with(|hot| hot.current.get());
+    let (Some(current), Some(run)) = (current, try_current_run()) else { return };
+    let node = current.with(|task| task.node(&run));
+    set_position(node, is_cancelled_now()); // what reached it above reaches it there
+}
+
+#[cold]
 fn enter_deferred_now() {
-    let (deferred, parent) = HOT.with(|hot| (hot.deferred.take(), hot.frame.get().node));
+    let (deferred, parent) = (HOT.with(|hot| hot.deferred.take()), current_node());
     let (Some(Deferred { timeout, place }), Some(run)) = (deferred, try_current_run()) else {
         return;
     };
     let id = {
+        let mut node = scope_node(place, false);
+        node.born = run.birth();
         let mut state = run.state.borrow_mut();
-        let id = state.insert(parent, scope_node(place, false));
-        state.set_limit(id, Limit::Timeout(timeout));
+        let id = state.insert(parent, node);
+        state.arm(id, Limit::Timeout(timeout));
         id
     };
-    HOT.with(|hot| hot.change(|frame| frame.node = Some(id)));
+    set_position(id, is_cancelled_now()); // what reaches the task reaches it there
 }
 
 /// Puts the outer task back.
 pub(crate) struct TaskGuard<'a> {
-    outer: Frame,
+    outer: Option<Current>,
     flips: u32,
-    points: &'a Cell<Points>,
+    _task: PhantomData<&'a Task>,
 }
 
-/// Makes `task` the current one for a poll with `waker`; it has the run's whole budget.
+/// Makes `task` the current one for a poll; it has the run's whole budget. `node` is its own, or the one above.
 #[inline]
-pub(crate) fn enter_task<'a>(
-    task: NodeId,
-    cancelled: bool,
-    budget: u32,
-    waker: &Waker,
-    points: &'a Cell<Points>,
-) -> TaskGuard<'a> {
-    let frame = Frame {
-        node: Some(task),
-        task: Some(task),
-        waker: identity(waker),
-        points: points.get(),
-        budget: budget - 1,
-        cancelled,
-        again: false,
-    };
-    HOT.with(|hot| TaskGuard { outer: hot.frame.replace(frame), flips: hot.flips.get(), points })
+pub(crate) fn enter_task(task: &Task, node: NodeId, cancelled: bool, budget: u32) -> TaskGuard<'_> {
+    let frame = task.frame();
+    frame.node.set(node);
+    frame.budget.set(budget - 1);
+    frame.cancelled.set(cancelled);
+    HOT.with(|hot| TaskGuard {
+        outer: hot.current.replace(Some(Current::new(task))),
+        flips: hot.flips.get(),
+        _task: PhantomData,
+    })
 }
 
 impl Drop for TaskGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        let (again, stale) = HOT.with(|hot| {
-            let frame = hot.frame.replace(self.outer);
-            self.points.set(frame.points);
-            (frame.again, hot.flips.get() != self.flips)
+        let stale = HOT.with(|hot| {
+            hot.current.set(self.outer);
+            hot.flips.get() != self.flips
         });
-        if again {
-            with_run(|run| run.inspect(|run| run.load.sub(1)).is_some());
-        }
         if stale {
             refresh_current();
         }
@@ -320,78 +314,55 @@ pub(crate) fn watch() {
     HOT.with(|hot| hot.home.set(Home { is_watched: true, ..hot.home.get() }));
 }
 
-/// Makes the current task, or whoever else polls with `waker`, poll again in its next turn.
+/// Is this a waker of the current task?
 #[inline]
-pub(crate) fn poll_again(waker: &Waker) {
-    if !is_task_waker(waker) {
-        return waker.wake_by_ref();
-    }
-    let is_first = HOT.with(|hot| {
-        let is_first = !hot.frame.get().again;
-        hot.change(|frame| frame.again = true);
-        is_first
-    });
-    if is_first {
-        with_run(|run| run.inspect(|run| run.load.add(1)).is_some());
-    }
-}
-
-/// Is the current task to be polled again?
-#[inline]
-pub(crate) fn is_again() -> bool {
-    HOT.with(|hot| hot.frame.get().again)
-}
-
-fn identity(waker: &Waker) -> usize {
-    std::ptr::from_ref(waker).addr()
-}
-
-/// Is this the waker that the current task itself is polled with? A clone of it does not count, which
-/// costs whoever asks a little, and nothing else.
 pub(crate) fn is_task_waker(waker: &Waker) -> bool {
-    HOT.with(|hot| hot.frame.get().waker == identity(waker))
+    HOT.with(|hot| hot.current.get()).is_some_and(|current| current.is_woken_by(waker))
 }
 
 /// Is the current node effectively cancelled? Counts as a cancel point.
 #[inline]
 pub(crate) fn is_cancelled() -> bool {
-    HOT.with(|hot| {
-        hot.change(|frame| frame.points.cancel = frame.points.cancel.wrapping_add(1));
-        hot.frame.get().cancelled
+    with_frame(|frame| {
+        frame.is_some_and(|frame| {
+            let points = frame.points.get();
+            frame.points.set(Points { cancel: points.cancel.wrapping_add(1), ..points });
+            frame.cancelled.get()
+        })
     })
 }
 
 /// The same, not counted.
 #[inline]
 pub(crate) fn is_cancelled_now() -> bool {
-    HOT.with(|hot| hot.frame.get().cancelled)
+    with_frame(|frame| frame.is_some_and(|frame| frame.cancelled.get()))
 }
 
-/// Takes one from the budget. Returns false if it is used up: the operation has to yield.
+/// Takes one from the budget. Returns false if it is used up, or outside tasks: the operation has to yield.
 #[inline]
 pub(crate) fn spend_budget() -> bool {
-    HOT.with(|hot| match hot.frame.get().budget.checked_sub(1) {
-        Some(rest) => {
-            hot.change(|frame| frame.budget = rest);
-            true
-        }
-        None => false,
+    with_frame(|frame| {
+        let rest = frame.and_then(|frame| Some((frame, frame.budget.get().checked_sub(1)?)));
+        rest.inspect(|(frame, rest)| frame.budget.set(*rest)).is_some()
     })
 }
 
 /// Makes the next operation of the current task yield.
 pub(crate) fn exhaust_budget() {
-    HOT.with(|hot| hot.change(|frame| frame.budget = 0));
+    with_frame(|frame| frame.inspect(|frame| frame.budget.set(0)).is_some());
 }
 
 pub(crate) fn count_schedule_point() {
-    HOT.with(|hot| {
-        hot.change(|frame| frame.points.schedule = frame.points.schedule.wrapping_add(1));
+    with_frame(|frame| {
+        if let Some(frame) = frame {
+            let points = frame.points.get();
+            frame.points.set(Points { schedule: points.schedule.wrapping_add(1), ..points });
+        }
     });
 }
 
 pub(crate) fn points() -> Points {
-    HOT.with(|hot| hot.frame.get().points)
+    with_frame(|frame| frame.map(|frame| frame.points.get()).unwrap_or_default())
 }
 
 /// Takes a new copy of the current node's state, if `run` is the current run.
@@ -403,9 +374,15 @@ pub(crate) fn refresh(run: &Run) {
 }
 
 fn refresh_current() {
-    let Some(node) = HOT.with(|hot| hot.frame.get().node) else { return };
+    let Some(node) = current_node() else { return };
     let cancelled = with_run(|run| run.is_some_and(|run| run.state.borrow().effective(node)));
-    HOT.with(|hot| hot.change(|frame| frame.cancelled = cancelled));
+    set_position(node, cancelled);
+}
+
+/// The current node, or the one that it will be below.
+#[inline]
+fn current_node() -> Option<NodeId> {
+    with_frame(|frame| frame.map(|frame| frame.node.get()))
 }
 
 pub(crate) fn is_current(run: &Run) -> bool {
@@ -456,15 +433,28 @@ pub(crate) fn position(what: &str) -> (NodeId, NodeId) {
 
 /// The same, for what was made at `place`.
 pub(crate) fn position_at(what: &str, place: &Location<'_>) -> (NodeId, NodeId) {
-    enter_deferred();
-    match HOT.with(|hot| hot.frame.get()) {
-        Frame { node: Some(node), task: Some(task), .. } => (node, task),
+    settle();
+    match (current_node(), known_task()) {
+        (Some(node), Some(task)) => (node, task),
         _ => outside(what, place),
     }
 }
 
+/// The node of the current task.
 pub(crate) fn current_task() -> Option<NodeId> {
-    HOT.with(|hot| hot.frame.get().task)
+    settle();
+    known_task()
+}
+
+/// The same, if it has one yet.
+#[inline]
+pub(crate) fn known_task() -> Option<NodeId> {
+    HOT.with(|hot| hot.current.get())?.with(Task::known_node)
+}
+
+#[inline]
+pub(crate) fn is_in_task() -> bool {
+    HOT.with(|hot| hot.current.get()).is_some()
 }
 
 #[cold]

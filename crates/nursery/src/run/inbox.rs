@@ -8,8 +8,7 @@
 //!
 //! 1. A call that [`Token::run_soon`] accepted is run, even during shutdown: [`Inbox::close`] returns
 //!    what is left, and accepts nothing from then on.
-//! 2. A task's `Runnable` is run on its home thread only. Off it, and after the run, it is
-//!    *disposed* of: see [`crate::nursery::erase`].
+//! 2. A woken task is touched on its home thread only: see [`crate::nursery::erase`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::nursery::erase::{self, Runnable};
+use crate::nursery::erase::Sent;
 
 pub(crate) struct Inbox {
     content: Mutex<Content>,
@@ -29,7 +28,7 @@ pub(crate) struct Inbox {
 struct Content {
     generation: u32,
     open: bool,
-    woken: Vec<Runnable>,
+    woken: Vec<Sent>,
     calls: VecDeque<Call>,
     /// The host's waker; absent while a wake-up is on its way.
     root: Option<Waker>,
@@ -77,20 +76,19 @@ impl Inbox {
             )
         };
         drop(root);
-        woken.into_iter().for_each(erase::dispose);
+        drop(woken);
         lock(&UNUSED).push(self);
         calls
     }
 
-    /// Passes a woken task to its run, or disposes of it if the run has gone.
-    pub(crate) fn push_woken(&self, generation: u32, runnable: Runnable) {
+    /// Passes a woken task to its run, if that has not gone.
+    pub(crate) fn push_woken(&self, generation: u32, task: Sent) {
         let mut content = lock(&self.content);
         if !content.open || content.generation != generation {
             drop(content);
-            erase::dispose(runnable);
             return;
         }
-        content.woken.push(runnable);
+        content.woken.push(task);
         self.filled.store(true, Ordering::Release);
         let root = content.root.take();
         drop(content);
@@ -124,7 +122,7 @@ impl Inbox {
     }
 
     /// Takes the tasks that were woken from outside, and says how many calls there are at this moment.
-    pub(crate) fn take_woken(&self) -> (Vec<Runnable>, usize) {
+    pub(crate) fn take_woken(&self) -> (Vec<Sent>, usize) {
         let mut content = lock(&self.content);
         self.filled.store(false, Ordering::Relaxed);
         (std::mem::take(&mut content.woken), content.calls.len())

@@ -16,7 +16,6 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Idle, OnIdle, real_now};
-use crate::nursery::erase;
 use crate::run::Run;
 use crate::stats;
 use crate::wait::WaitState;
@@ -82,8 +81,8 @@ impl Run {
             return;
         }
         let (woken, calls) = self.inbox.take_woken();
-        for runnable in woken {
-            erase::schedule_at_home(runnable);
+        for task in woken {
+            task.deliver(self);
         }
         // Only those that are there now: a call that queues itself again waits for the next turn.
         for _ in 0..calls {

@@ -36,23 +36,27 @@ impl Frame {
     }
 
     /// Adds a node below the current one.
-    pub(crate) fn enter(&mut self, what: &str, node: Node, limit: Limit) -> NodeId {
+    pub(crate) fn enter(&mut self, what: &str, mut node: Node, limit: Limit) -> NodeId {
         let run = context::current_run_at(what, node.place);
         let (parent, _) = context::position_at(what, node.place);
+        node.born = run.birth();
         let id = {
             let mut state = run.state.borrow_mut();
             let id = state.insert(Some(parent), node);
             if limit != Limit::Never {
-                state.set_limit(id, limit);
+                state.arm(id, limit);
             }
             id
         };
-        run.limit_was_set();
+        if limit != Limit::Never {
+            run.limit_was_set();
+        }
         self.entry = Some((run, id));
         id
     }
 
     /// Calls `f`, which polls what is inside, with this node as the current one.
+    #[inline]
     #[track_caller]
     pub(crate) fn inside<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let (run, id) = self.entry.as_ref().expect("entered");
@@ -77,19 +81,23 @@ impl Frame {
     }
 
     /// Takes the node out of the tree.
+    #[inline]
     pub(crate) fn leave(&mut self) -> Option<Left> {
         let (run, id) = self.entry.take()?;
         let mut state = run.state.borrow_mut();
-        let absorbs = state.absorbs(id);
         let node = state.remove(id);
+        let absorbs = node.as_ref().is_some_and(|node| state.absorbs_in(node));
         drop(state);
         Some(Left { absorbs, node })
     }
 }
 
 impl Drop for Frame {
+    #[inline]
     fn drop(&mut self) {
-        self.leave();
+        if self.entry.is_some() {
+            self.leave();
+        }
     }
 }
 

@@ -44,12 +44,12 @@ use crate::wait::WaitState;
 #[must_use]
 #[track_caller]
 pub fn tree() -> Tree {
-    context::enter_deferred();
     snapshot(&context::current_run("`nursery::tree`"))
 }
 
 pub(crate) fn snapshot(run: &Run) -> Tree {
     let now = run.now();
+    run.settle();
     let state = run.state.borrow();
     let holders = holders(&state);
     let mut nodes = Vec::new();
@@ -60,9 +60,7 @@ pub(crate) fn snapshot(run: &Run) -> Tree {
     while let Some((id, depth)) = stack.pop() {
         let waits = waits(run, &state, &holders, id);
         nodes.push(describe(run, &state, id, depth, now, waits));
-        let from = stack.len();
-        stack.extend(state.children(id).map(|child| (child, depth + 1)));
-        stack[from..].reverse();
+        stack.extend(state.children_by_age(id).into_iter().rev().map(|child| (child, depth + 1)));
     }
     Tree { nodes }
 }
