@@ -50,9 +50,10 @@ use crate::wait::{Label, Params, Slot, WaitState};
 #[must_use]
 #[track_caller]
 pub fn current_task() -> TaskId {
-    let run = context::current_run("`current_task`");
-    let (_, task) = context::position("`current_task`");
-    run.task_id(task)
+    context::current_task_id().unwrap_or_else(|| {
+        context::position("`current_task`"); // panics, with advice
+        unreachable!("a task without a run")
+    })
 }
 
 /// Returns whether a run is polling on this thread.

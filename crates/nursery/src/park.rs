@@ -7,6 +7,8 @@
 //!
 //! The links of the queue are in the waiters' own records ([`crate::wait`]); a lot holds the ends.
 
+pub(crate) mod breakers;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -122,6 +124,28 @@ impl LotCore {
         while self.wake_first(WaitState::Broken, |_| {}).is_some() {}
     }
 
+    fn add_breaker(self: &Rc<Self>, task: TaskId) -> bool {
+        context::with_run(|run| {
+            let Some(run) = run else { return false };
+            let Some(node) = task.node_in(run) else { return false };
+            let State { nodes, breakers, .. } = &mut *run.state.borrow_mut();
+            let is_there = nodes.contains_key(node);
+            if is_there {
+                breakers.add(node, self);
+            }
+            is_there
+        })
+    }
+
+    fn remove_breaker(self: &Rc<Self>, task: TaskId) -> bool {
+        let lot = context::with_run(|run| {
+            let run = run?;
+            let node = task.node_in(run)?;
+            run.state.borrow_mut().breakers.remove(node, self)
+        });
+        lot.is_some()
+    }
+
     fn broken(&self) -> Option<Broken> {
         let by = self.broken_by.borrow();
         if by.is_empty() { None } else { Some(Broken { by: by.clone() }) }
@@ -214,9 +238,15 @@ impl<T> Notes<T> {
 
     #[inline]
     fn take(&mut self, key: Key) -> Option<T> {
-        if self.few.len() == 1 && self.few[0].0 == key {
+        if let [(only, _)] = self.few[..]
+            && only == key
+        {
             return self.few.pop().map(|(_, note)| note);
         }
+        self.find_and_take(key)
+    }
+
+    fn find_and_take(&mut self, key: Key) -> Option<T> {
         if let Some(at) = self.few.iter().position(|(other, _)| *other == key) {
             return Some(self.few.remove(at).1);
         }
@@ -238,19 +268,19 @@ impl<V> Lot<V> {
         self.moved.borrow_mut().take(id)
     }
 
-    /// The lot in which a waiter that parked in this one has got its result.
+    /// The lot in which a waiter that parked in this one has got its result, if it is another.
     #[inline]
-    fn follow(self: &Rc<Self>, id: Key) -> Rc<Lot<V>> {
-        if self.moved.borrow().is_empty() { self.clone() } else { self.follow_moves(id) }
+    fn follow(&self, id: Key) -> Option<Rc<Lot<V>>> {
+        if self.moved.borrow().is_empty() { None } else { self.follow_far(id) }
     }
 
     #[cold]
-    fn follow_moves(self: &Rc<Self>, id: Key) -> Rc<Lot<V>> {
-        let mut at = self.clone();
+    fn follow_far(&self, id: Key) -> Option<Rc<Lot<V>>> {
+        let mut at = self.take_moved(id)?;
         while let Some(next) = at.take_moved(id) {
             at = next;
         }
-        at
+        Some(at)
     }
 }
 
@@ -370,26 +400,12 @@ impl<V> ParkingLot<V> {
     ///
     /// [`Broken`] if the task has ended already.
     pub fn add_breaker(&self, task: TaskId) -> Result<(), Broken> {
-        let gone = || Broken { by: vec![task] };
-        let Some(run) = context::try_current_run() else { return Err(gone()) };
-        let mut state = run.state.borrow_mut();
-        match task.node_in(&run).filter(|&node| state.nodes.contains_key(node)) {
-            Some(node) => {
-                state.breakers.entry(node).or_default().push(self.lot.core.clone());
-                Ok(())
-            }
-            None => Err(gone()),
-        }
+        if self.lot.core.add_breaker(task) { Ok(()) } else { Err(Broken { by: vec![task] }) }
     }
 
     /// Takes one [`add_breaker`](Self::add_breaker) back. Returns false if there was none.
     pub fn remove_breaker(&self, task: TaskId) -> bool {
-        let Some(run) = context::try_current_run() else { return false };
-        let mut state = run.state.borrow_mut();
-        let lots = task.node_in(&run).and_then(|node| state.breakers.get_mut(&node));
-        let Some(lots) = lots else { return false };
-        let at = lots.iter().rposition(|lot| Rc::ptr_eq(lot, &self.lot.core));
-        at.map(|at| lots.remove(at)).is_some()
+        self.lot.core.remove_breaker(task)
     }
 
     /// Returns who broke the lot, in order; empty if nobody has.
@@ -527,7 +543,8 @@ impl<V> Future for Park<'_, V> {
         let error = (state == WaitState::Cancelled).then(|| this.slot.cancelled());
         let id = this.key().expect("registered");
         this.slot.withdraw();
-        let lot = this.lot.lot.follow(id);
+        let moved = this.lot.lot.follow(id);
+        let lot = moved.as_ref().unwrap_or(&this.lot.lot);
         Poll::Ready(match (state, error) {
             (_, Some(cancelled)) => Err(cancelled.into()),
             (WaitState::Broken, _) => {
@@ -544,7 +561,8 @@ impl<V> Drop for Park<'_, V> {
         if let Some(id) = self.key() {
             let run = self.slot.run().cloned(); // it keeps the key from being used again
             self.slot.withdraw();
-            let handed = self.lot.lot.follow(id).take_handed(id);
+            let moved = self.lot.lot.follow(id);
+            let handed = moved.as_ref().unwrap_or(&self.lot.lot).take_handed(id);
             drop(handed);
             drop(run);
         }

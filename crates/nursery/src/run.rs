@@ -645,7 +645,7 @@ impl Run {
         let Some(id) = task.known_node() else { return };
         let (node, has_breakers) = {
             let mut state = self.state.borrow_mut();
-            (state.remove(id), !state.breakers.is_empty())
+            (state.remove(id), state.breakers.set_aside(id))
         };
         drop(node); // foreign values may be in it: outside the borrow
         if has_breakers {
@@ -662,6 +662,7 @@ impl Run {
 
     /// Ends a task by dropping it, as [`erase::end_task`] does; breaks the lots it was to break.
     pub(crate) fn drop_task(&self, id: NodeId) -> bool {
+        self.state.borrow_mut().breakers.set_aside(id);
         let has_ended = erase::end_task(self, id);
         if has_ended {
             self.break_lots_of(id);
@@ -670,8 +671,8 @@ impl Run {
     }
 
     fn break_lots_of(&self, id: NodeId) {
-        let lots = self.state.borrow_mut().breakers.remove(&id);
-        for lot in lots.into_iter().flatten() {
+        let lots = self.state.borrow_mut().breakers.take(id);
+        for lot in lots {
             lot.break_by(self.task_id(id));
         }
     }

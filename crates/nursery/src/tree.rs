@@ -27,7 +27,6 @@
 
 pub(crate) mod dump;
 
-use std::collections::BTreeMap;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +39,7 @@ use crate::deadlines::{Deadlines, Limit, Target, Timer};
 use crate::local::Locals;
 use crate::nursery::erase::Task;
 use crate::nursery::ready::{Owner, Ready};
-use crate::park::LotCore;
+use crate::park::breakers::Breakers;
 use crate::run::context;
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::wait::{Wait, WaitId};
@@ -96,9 +95,8 @@ pub(crate) struct State {
     /// The number of waits on something outside the run.
     pub(crate) outside: usize,
     pub(crate) tasks: usize,
-    /// The parking lots that break when a task ends. Not in its node, which a task that is dropped loses before its
-    /// destructors run: they may still take a lot out.
-    pub(crate) breakers: BTreeMap<NodeId, Vec<Rc<LotCore>>>,
+    /// The parking lots that break when a task ends.
+    pub(crate) breakers: Breakers,
     /// Changes since the whole tree was last validated.
     #[cfg(debug_assertions)]
     unchecked: usize,
@@ -223,7 +221,7 @@ impl State {
             deadlines: Deadlines::new(epoch),
             outside: 0,
             tasks: 0,
-            breakers: BTreeMap::new(),
+            breakers: Breakers::default(),
             #[cfg(debug_assertions)]
             unchecked: 0,
         }

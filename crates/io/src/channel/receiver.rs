@@ -14,7 +14,7 @@ use nursery::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled, is_
 use crate::channel::error::{RecvError, TryRecvError};
 use crate::channel::shared::{ChannelStatistics, Shared, Taken, WaitingRecv};
 use crate::sync::only_cancelled;
-use crate::sync::quick::quick;
+use crate::sync::quick::{Rest, quick};
 
 /// A handle to receive values with, from [`open`](crate::channel::open).
 ///
@@ -58,8 +58,13 @@ impl<T> Receiver<T> {
     #[track_caller]
     pub fn recv(&self) -> impl Future<Output = Result<T, RecvError>> + use<'_, T> {
         let place = Location::caller();
-        let at_once = |()| self.take_now().map(|taken| taken.map(Taken::keep)).ok_or(());
-        quick((), at_once, move |(), is_tried| self.recv_slowly(is_tried, place))
+        let at_once = |()| self.pop().map(Ok).ok_or(());
+        quick((), at_once, move |(), is_checked| {
+            match if is_checked { self.recv_now() } else { None } {
+                Some(received) => Rest::Done(received),
+                None => Rest::Slow(self.recv_slowly(is_checked, place)),
+            }
+        })
     }
 
     async fn recv_slowly(
@@ -75,11 +80,25 @@ impl<T> Receiver<T> {
                 return Ok(taken.keep());
             }
         }
-        wait(&self.shared, self.handle, place).await
+        let waiting = WaitingRecv::new(&self.shared, self.handle);
+        let parked = waiting.park(place).await;
+        waiting.end(only_cancelled(parked))
+    }
+
+    /// A value, if there is one and nothing else is to be done.
+    #[inline]
+    fn pop(&self) -> Option<T> {
+        let is_plain = !self.is_closed.get() && self.stream.borrow().is_none();
+        if is_plain { self.shared.pop() } else { None }
+    }
+
+    /// What can be said at once, when it need not go back any more.
+    #[inline(never)]
+    fn recv_now(&self) -> Option<Result<T, RecvError>> {
+        self.take_now().map(|taken| taken.map(Taken::keep))
     }
 
     /// What can be said at once; `None` if it has to wait.
-    #[inline]
     fn take_now(&self) -> Option<Result<Taken<'_, T>, RecvError>> {
         match self.try_take() {
             Ok(taken) => Some(Ok(taken)),
@@ -105,9 +124,14 @@ impl<T> Receiver<T> {
     #[track_caller]
     pub fn next(&self) -> impl Future<Output = Result<Option<T>, RecvError>> + use<'_, T> {
         let place = Location::caller();
-        let at_once = |()| self.take_now().map(|taken| or_end(taken.map(Taken::keep))).ok_or(());
-        quick((), at_once, move |(), is_tried| async move {
-            or_end(self.recv_slowly(is_tried, place).await)
+        let at_once = |()| self.pop().map(|value| Ok(Some(value))).ok_or(());
+        quick((), at_once, move |(), is_checked| {
+            match if is_checked { self.recv_now() } else { None } {
+                Some(received) => Rest::Done(or_end(received)),
+                None => {
+                    Rest::Slow(async move { or_end(self.recv_slowly(is_checked, place).await) })
+                }
+            }
         })
     }
 
@@ -180,16 +204,6 @@ fn or_end<T>(received: Result<T, RecvError>) -> Result<Option<T>, RecvError> {
     }
 }
 
-async fn wait<T>(
-    shared: &Shared<T>,
-    handle: u64,
-    place: &'static Location<'static>,
-) -> Result<T, RecvError> {
-    let waiting = WaitingRecv::new(shared, handle);
-    let parked = waiting.seat().park("a value from a channel", place).await;
-    waiting.end(only_cancelled(parked))
-}
-
 /// Receives for a stream: a future that is made once and never ends, and leaves each result in `out`.
 struct Driver<T> {
     out: Rc<Cell<Option<Result<T, RecvError>>>>,
@@ -218,7 +232,11 @@ async fn recv_for_stream<T>(shared: &Shared<T>, handle: u64) -> Result<T, RecvEr
             cancel_shielded_checkpoint().await;
             Ok(taken.keep())
         }
-        Err(TryRecvError::WouldBlock) => wait(shared, handle, Location::caller()).await,
+        Err(TryRecvError::WouldBlock) => {
+            let waiting = WaitingRecv::new(shared, handle);
+            let parked = waiting.park(Location::caller()).await;
+            waiting.end(only_cancelled(parked))
+        }
         Err(_) => Err(RecvError::EndOfChannel),
     }
 }

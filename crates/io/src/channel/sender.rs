@@ -11,7 +11,7 @@ use nursery::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled};
 use crate::channel::error::{SendError, TrySendError};
 use crate::channel::shared::{ChannelStatistics, Shared, WaitingSend};
 use crate::sync::only_cancelled;
-use crate::sync::quick::quick;
+use crate::sync::quick::{Rest, quick};
 
 /// A handle to send values with, from [`open`](crate::channel::open).
 ///
@@ -47,8 +47,18 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send(&self, value: T) -> impl Future<Output = Result<(), SendError<T>>> + use<'_, T> {
         let place = Location::caller();
-        let at_once = |value| self.send_now(value);
-        quick(value, at_once, move |value, is_tried| self.send_slowly(value, is_tried, place))
+        let at_once = |value| self.push(value).map(Ok);
+        quick(value, at_once, move |value, is_checked| {
+            let value = if is_checked {
+                match self.send_now(value) {
+                    Ok(sent) => return Rest::Done(sent),
+                    Err(value) => value,
+                }
+            } else {
+                value
+            };
+            Rest::Slow(self.send_slowly(value, is_checked, place))
+        })
     }
 
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for the value twice")]
@@ -75,13 +85,19 @@ impl<T> Sender<T> {
                 }
             };
             let waiting = WaitingSend::new(&self.shared, self.handle, value);
-            let parked = waiting.seat().park("room in a channel", place).await;
+            let parked = waiting.park(place).await;
             waiting.end(only_cancelled(parked))
         }
     }
 
-    /// What can be said at once; the value, if it has to wait.
+    /// Sends the value if there is room and nothing else is to be done.
     #[inline]
+    fn push(&self, value: T) -> Result<(), T> {
+        if self.is_closed.get() { Err(value) } else { self.shared.push(value) }
+    }
+
+    /// What can be said at once; the value, if it has to wait.
+    #[inline(never)]
     fn send_now(&self, value: T) -> Result<Result<(), SendError<T>>, T> {
         match self.try_send(value) {
             Ok(()) => Ok(Ok(())),
@@ -101,7 +117,6 @@ impl<T> Sender<T> {
     ///
     /// [`TrySendError::Closed`] if this handle is closed; else [`Broken`](TrySendError::Broken) if the last receiver is;
     /// else [`WouldBlock`](TrySendError::WouldBlock).
-    #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         if self.is_closed.get() {
             return Err(TrySendError::Closed(value));

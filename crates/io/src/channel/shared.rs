@@ -12,9 +12,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::panic::Location;
 use std::rc::Rc;
 
 use nursery::Cancelled;
+use nursery::lowlevel::Park;
 
 use crate::channel::error::{RecvError, SendError, TryRecvError, TrySendError};
 use crate::sync::line::{Line, Seat};
@@ -141,7 +143,6 @@ impl<T> Shared<T> {
     }
 
     /// Sends a value if that can be done at once. The handle is open.
-    #[inline]
     pub(super) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         if self.receivers.open.get() == 0 {
             return Err(TrySendError::Broken(value));
@@ -150,9 +151,18 @@ impl<T> Shared<T> {
             self.hand(&seat, value);
             return Ok(());
         }
+        self.push(value).map_err(TrySendError::WouldBlock)
+    }
+
+    /// What [`try_send`](Self::try_send) mostly is: nobody waits, and there is room. Otherwise the value comes back.
+    #[inline]
+    pub(super) fn push(&self, value: T) -> Result<(), T> {
+        if self.receivers.open.get() == 0 || self.receivers.line.has_seats() {
+            return Err(value);
+        }
         let mut buffer = self.buffer.borrow_mut();
         if buffer.len() >= self.capacity {
-            return Err(TrySendError::WouldBlock(value));
+            return Err(value);
         }
         buffer.push(value);
         Ok(())
@@ -166,8 +176,16 @@ impl<T> Shared<T> {
         seat.wake();
     }
 
-    /// Takes a value if there is one. The handle is open.
+    /// What [`try_take`](Self::try_take) mostly is: nobody waits, and there is a value.
     #[inline]
+    pub(super) fn pop(&self) -> Option<T> {
+        if self.senders.line.has_seats() {
+            return None;
+        }
+        self.buffer.borrow_mut().pop_new()
+    }
+
+    /// Takes a value if there is one. The handle is open.
     pub(super) fn try_take(&self) -> Result<Taken<'_, T>, TryRecvError> {
         let mut buffer = self.buffer.borrow_mut();
         if let Some((number, value)) = buffer.pop() {
@@ -265,6 +283,17 @@ impl<T> Buffer<T> {
         let value = self.items.pop_front()?;
         Some((self.count(), value))
     }
+
+    /// Takes a value of those that were not taken before, if those are all.
+    #[inline]
+    fn pop_new(&mut self) -> Option<T> {
+        if !self.returned.is_empty() {
+            return None;
+        }
+        let value = self.items.pop_front()?;
+        self.count();
+        Some(value)
+    }
 }
 
 /// A value on its way to the user. Dropped with it, it goes back.
@@ -306,7 +335,11 @@ impl<'a, T> WaitingSend<'a, T> {
         WaitingSend { shared, seat: Some(seat) }
     }
 
-    pub(super) fn seat(&self) -> &Seat<Desk<T>> {
+    pub(super) fn park(&self, place: &'static Location<'static>) -> Park<'_> {
+        self.seat().park("room in a channel", place)
+    }
+
+    fn seat(&self) -> &Seat<Desk<T>> {
         self.seat.as_deref().expect("not dropped")
     }
 
@@ -345,7 +378,11 @@ impl<'a, T> WaitingRecv<'a, T> {
         WaitingRecv { shared, seat: Some(seat) }
     }
 
-    pub(super) fn seat(&self) -> &Seat<Desk<T>> {
+    pub(super) fn park(&self, place: &'static Location<'static>) -> Park<'_> {
+        self.seat().park("a value from a channel", place)
+    }
+
+    fn seat(&self) -> &Seat<Desk<T>> {
         self.seat.as_deref().expect("not dropped")
     }
 

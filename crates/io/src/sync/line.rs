@@ -100,7 +100,7 @@ impl<D> Line<D> {
     /// Takes the first waiter out of the line, if `accept` accepts it. It is to be woken.
     #[inline]
     pub(crate) fn next(&self, accept: impl FnOnce(&D) -> bool) -> Option<Rc<Seat<D>>> {
-        if self.seats.get() == 0 {
+        if !self.has_seats() {
             return None;
         }
         self.change(|state| {
@@ -126,10 +126,16 @@ impl<D> Line<D> {
         })
     }
 
+    /// May anybody wait?
+    #[inline]
+    pub(crate) fn has_seats(&self) -> bool {
+        self.seats.get() > 0
+    }
+
     /// Does nobody wait?
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.seats.get() == 0
+        !self.has_seats()
             || self.change(|state| {
                 state.skip();
                 state.queue.is_empty()

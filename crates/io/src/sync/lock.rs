@@ -125,7 +125,7 @@ impl Lock {
     /// Outside a run.
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<(), LockError>> + use<'_> {
-        self.core.acquire("a lock", Location::caller())
+        self.core.acquire("a lock", Location::caller(), false, || ())
     }
 
     /// Acquires the lock for the current task if it is free.
@@ -181,7 +181,7 @@ impl Lock {
     /// Outside a run.
     #[track_caller]
     pub fn lock(&self) -> impl Future<Output = Result<LockGuard<'_>, LockError>> + use<'_> {
-        self.core.lock("a lock", Location::caller())
+        self.core.acquire("a lock", Location::caller(), false, || self.core.guard())
     }
 
     /// Acquires the lock if it is free, and returns a guard that releases it.
@@ -230,6 +230,7 @@ impl Lock {
 }
 
 impl Core {
+    #[inline]
     #[track_caller]
     pub(crate) fn try_take(&self) -> Result<(), LockError> {
         let task = current_task();
@@ -244,12 +245,17 @@ impl Core {
         })
     }
 
-    pub(crate) async fn acquire(
+    /// Acquires the lock, then does `then`. `is_checked` says that the current task has just passed a checkpoint.
+    pub(crate) async fn acquire<T>(
         self: &Rc<Self>,
         what: &'static str,
         place: &'static Location<'static>,
-    ) -> Result<(), LockError> {
-        checkpoint_if_cancelled().await?;
+        is_checked: bool,
+        then: impl FnOnce() -> T,
+    ) -> Result<T, LockError> {
+        if !is_checked {
+            checkpoint_if_cancelled().await?;
+        }
         let result = match self.try_take() {
             Ok(()) => {
                 let pass = self.pass();
@@ -265,16 +271,8 @@ impl Core {
             }
             Err(error) => return Err(error),
         };
-        self.arrive(result)
-    }
-
-    pub(crate) async fn lock(
-        self: &Rc<Self>,
-        what: &'static str,
-        place: &'static Location<'static>,
-    ) -> Result<LockGuard<'_>, LockError> {
-        self.acquire(what, place).await?;
-        Ok(self.guard())
+        self.arrive(result)?;
+        Ok(then())
     }
 
     /// The guard of a lock that the current task owns.
@@ -346,13 +344,17 @@ impl Core {
     }
 
     /// Makes the end of the owner break the lot. Errs if it has ended.
+    #[inline]
     fn watch(&self) -> Result<(), Broken> {
-        if let Some(owner) = self.owner.get()
-            && !self.is_watched.get()
-        {
-            self.lot.add_breaker(owner)?;
-            self.is_watched.set(true);
+        match self.owner.get() {
+            Some(owner) if !self.is_watched.get() => self.watch_now(owner),
+            _ => Ok(()),
         }
+    }
+
+    fn watch_now(&self, owner: TaskId) -> Result<(), Broken> {
+        self.lot.add_breaker(owner)?;
+        self.is_watched.set(true);
         Ok(())
     }
 

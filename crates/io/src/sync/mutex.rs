@@ -6,7 +6,7 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 
-use crate::sync::quick::quick;
+use crate::sync::quick::{Rest, quick};
 use crate::sync::{Lock, LockError, LockGuard, LockStatistics};
 
 /// Some data that one task at a time may have, also across checkpoints.
@@ -77,15 +77,10 @@ impl<T> Mutex<T> {
             false => Ok(self.try_lock()),
             true => Err(()),
         };
-        quick((), at_once, move |(), _| self.lock_slowly(place))
-    }
-
-    async fn lock_slowly(
-        &self,
-        place: &'static Location<'static>,
-    ) -> Result<MutexGuard<'_, T>, LockError> {
-        self.lock.core().acquire("a mutex", place).await?;
-        Ok(self.guard())
+        let lock = self.lock.core();
+        quick((), at_once, move |(), is_checked| {
+            Rest::Slow(lock.acquire("a mutex", place, is_checked, || self.guard()))
+        })
     }
 
     /// Locks the data if it is free.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use nursery::Cancelled;
 use nursery::lowlevel::{ParkingLot, cancel_shielded_checkpoint, checkpoint_if_cancelled};
 
-use crate::sync::quick::quick;
+use crate::sync::quick::{Rest, quick};
 use crate::sync::{WouldBlock, only_cancelled};
 
 /// A number of permits that tasks take, and give back or add to.
@@ -96,7 +96,7 @@ impl Semaphore {
     pub fn acquire(&self) -> impl Future<Output = Result<Permit<'_>, Cancelled>> + use<'_> {
         let place = Location::caller();
         let at_once = |()| self.try_acquire().map(Ok).map_err(drop);
-        quick((), at_once, move |(), is_tried| self.acquire_slowly(is_tried, place))
+        quick((), at_once, move |(), is_tried| Rest::Slow(self.acquire_slowly(is_tried, place)))
     }
 
     async fn acquire_slowly(

@@ -17,6 +17,7 @@ use crate::nursery::erase::{Current, Task};
 use crate::run::Run;
 use crate::run::inbox::Inbox;
 use crate::scope::frame::scope_node;
+use crate::stats::TaskId;
 use crate::tree::NodeId;
 
 /// Where a task is. It lives in the task's cell, and is current while the task is polled.
@@ -455,6 +456,13 @@ pub(crate) fn known_task() -> Option<NodeId> {
 #[inline]
 pub(crate) fn is_in_task() -> bool {
     HOT.with(|hot| hot.current.get()).is_some()
+}
+
+/// The same, as others see it.
+#[inline]
+pub(crate) fn current_task_id() -> Option<TaskId> {
+    let node = current_task()?;
+    Some(TaskId { generation: HOT.with(|hot| hot.home.get().generation), node })
 }
 
 #[cold]

@@ -70,10 +70,8 @@ type Holders = BTreeMap<*const LotCore, Vec<NodeId>>;
 
 fn holders(state: &State) -> Holders {
     let mut holders = Holders::new();
-    for (&task, lots) in &state.breakers {
-        for lot in lots {
-            holders.entry(Rc::as_ptr(lot)).or_default().push(task);
-        }
+    for (task, lot) in state.breakers.iter() {
+        holders.entry(Rc::as_ptr(lot)).or_default().push(task);
     }
     holders
 }
