@@ -159,7 +159,9 @@ pub struct Points {
 /// Outside a run.
 #[track_caller]
 pub fn add_instrument(instrument: Rc<dyn Instrument>) {
-    context::current_run("`lowlevel::add_instrument`").instruments.add(instrument);
+    let run = context::current_run("`lowlevel::add_instrument`");
+    run.settle(); // it is told of every task by name
+    run.instruments.add(instrument);
     context::watch();
 }
 

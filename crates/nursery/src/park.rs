@@ -340,11 +340,16 @@ impl<V> ParkingLot<V> {
         let mut value = Some(value);
         // The value is there before the task can run.
         let hand_over = |key| {
-            let value = value.take().expect("handed over once");
-            self.lot.handed.borrow_mut().put(key, value);
+            if let Some(value) = value.take() {
+                self.lot.handed.borrow_mut().put(key, value);
+            }
         };
         let task = self.lot.core.wake_first(WaitState::Woken, hand_over);
-        task.ok_or_else(|| value.take().expect("nobody has got it"))
+        match (task, value) {
+            (Some(task), _) => Ok(task),
+            (None, Some(value)) => Err(value),
+            (None, None) => unreachable!("it was handed over to somebody"),
+        }
     }
 
     /// Moves the `count` oldest waiters, in order, to the end of another lot.

@@ -389,7 +389,8 @@ impl<T, E> Guest<'_, T, E> {
         run.close();
         run.instrument(|i| i.after_run());
         let outcome = self.outcome.borrow_mut().take();
-        match (run.crash.take(), outcome) {
+        let crash = run.crash.take().or_else(erase::take_drop_panic);
+        match (crash, outcome) {
             (Some(panic), _) | (None, Some(Err(panic))) => resume_unwind(panic),
             (None, Some(Ok(result))) => result,
             (None, None) => unreachable!("the main task has ended, and left its outcome"),
@@ -404,6 +405,7 @@ impl<T, E> Drop for Guest<'_, T, E> {
         }
         self.stage = Stage::Over;
         let run = self.run.clone();
+        run.closed.set(true); // destructors start nothing in it
         run.ready.end_all(&run, run.root);
         run.ready.end_all(&run, run.system);
         {
@@ -616,7 +618,11 @@ impl Run {
     }
 
     /// How a task begins that is started now, by the current task: it inherits that one's context.
-    pub(crate) fn birth_of_child(&self, parent: NodeId, place: &'static Location<'static>) -> Birth {
+    pub(crate) fn birth_of_child(
+        &self,
+        parent: NodeId,
+        place: &'static Location<'static>,
+    ) -> Birth {
         let inherits = self.has_task_locals.get() && context::is_current(self);
         let spawner = if inherits { context::known_task() } else { None };
         let extra = spawner.and_then(|id| self.state.borrow().locals_of(id));
@@ -642,12 +648,12 @@ impl Run {
 
     /// Takes an ended task's node out; breaks the lots it was to break.
     pub(crate) fn end_of_task(&self, task: &Task) {
-        let Some(id) = task.known_node() else { return };
+        let Some(id) = task.leave_tree() else { return };
         let (node, has_breakers) = {
             let mut state = self.state.borrow_mut();
             (state.remove(id), state.breakers.set_aside(id))
         };
-        drop(node); // foreign values may be in it: outside the borrow
+        erase::drop_quietly(node); // foreign values may be in it: outside the borrow
         if has_breakers {
             self.break_lots_of(id);
         }
@@ -661,10 +667,12 @@ impl Run {
     }
 
     /// Ends a task by dropping it, as [`erase::end_task`] does; breaks the lots it was to break.
-    pub(crate) fn drop_task(&self, id: NodeId) -> bool {
-        self.state.borrow_mut().breakers.set_aside(id);
-        let has_ended = erase::end_task(self, id);
-        if has_ended {
+    pub(crate) fn drop_task(&self, task: &Task) -> bool {
+        if let Some(id) = task.known_node() {
+            self.state.borrow_mut().breakers.set_aside(id);
+        }
+        let has_ended = erase::end_task(self, task);
+        if has_ended && let Some(id) = task.known_node() {
             self.break_lots_of(id);
         }
         has_ended
@@ -719,6 +727,9 @@ impl Run {
         }
         let locals = self.locals.take();
         let state = self.state.replace(State::new(self.clock.now()));
+        for task in state.nodes.keys().filter_map(|id| state.task(id)) {
+            drop(task.queue()); // its nursery is still somewhere, and finds it there when it is dropped
+        }
         drop(state);
         drop(locals);
     }

@@ -267,6 +267,12 @@ impl State {
         Some(node)
     }
 
+    /// Takes the node of a task out, unless the tree has been emptied since it came.
+    pub(crate) fn remove_task(&mut self, id: NodeId, task: &Task) -> Option<Node> {
+        let is_there = self.task(id).is_some_and(|other| other.is(task));
+        is_there.then(|| self.remove(id)).flatten()
+    }
+
     /// Makes roots of `orphan` and its younger siblings, whose parent has gone.
     #[cold]
     fn release(&mut self, orphan: NodeId) {
@@ -326,7 +332,8 @@ impl State {
     #[inline]
     pub(crate) fn arm(&mut self, id: NodeId, limit: Limit) {
         let State { nodes, deadlines, .. } = self;
-        if let Some(timer) = nodes.get_mut(id).filter(|node| !node.called).and_then(Node::timer_mut) {
+        if let Some(timer) = nodes.get_mut(id).filter(|node| !node.called).and_then(Node::timer_mut)
+        {
             *timer = deadlines.set(Target::Scope(id), limit);
             self.sweep_fresh();
         }
@@ -391,11 +398,7 @@ impl State {
     /// The same: they may have entered the tree in another order than they came.
     pub(crate) fn children_by_age(&self, id: NodeId) -> Vec<NodeId> {
         let mut children: Vec<NodeId> = self.children(id).collect();
-        let born = |&child: &NodeId| self.nodes[child].born;
-        if let Some(any) = children.first().map(born) {
-            // All of them were born within half a circle of each other.
-            children.sort_by_key(|child| born(child).wrapping_sub(any).cast_signed());
-        }
+        sort_by_age(&mut children, |&child| self.nodes[child].born);
         children
     }
 
@@ -598,6 +601,13 @@ impl State {
             }
             (None, None) => {}
         }
+    }
+}
+
+/// Puts what was born, in a circle of numbers, in order. All of it within half a circle.
+pub(crate) fn sort_by_age<T>(all: &mut [T], born: impl Fn(&T) -> u32) {
+    if let Some(any) = all.first().map(&born) {
+        all.sort_by_key(|one| born(one).wrapping_sub(any).cast_signed());
     }
 }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use nursery::lowlevel::{self, ParkingLot, Token};
 use nursery::{
-    CancelScope, Cancelled, NurseryHandle, cancellable, checkpoint, move_on_after, now,
-    open_nursery, shield, sleep, sleep_forever, tree,
+    CancelScope, Cancelled, Child, NurseryHandle, TaskStatus, cancellable, checkpoint,
+    move_on_after, now, open_nursery, shield, sleep, sleep_forever, tree,
 };
 use nursery_testing::{MockClock, Test};
 
@@ -353,4 +353,152 @@ fn the_wakers_of_a_host_may_use_the_run() {
             assert!(polls < 20, "the guest does not end");
         }
     });
+}
+
+/// Does `mischief` once, at the first chance of this kind.
+fn once(chance: &'static str, mischief: impl FnOnce() + 'static) {
+    let mischief = Cell::new(Some(mischief));
+    MISCHIEF.set(Some(Rc::new(move |when| {
+        if when == chance
+            && let Some(mischief) = mischief.take()
+        {
+            mischief();
+        }
+    })));
+}
+
+type Detached = Pin<Box<dyn Future<Output = Result<(), Cancelled>>>>;
+
+thread_local! {
+    static NURSERY: RefCell<Option<Detached>> = const { RefCell::new(None) };
+    static CHILD: RefCell<Option<Child<'static, u8>>> = const { RefCell::new(None) };
+}
+
+/// Puts a nursery into `NURSERY`, and gives its handle.
+async fn detached() -> NurseryHandle<Cancelled> {
+    let kept = Rc::new(RefCell::new(None));
+    let inner = kept.clone();
+    let mut nursery: Detached = Box::pin(open_nursery(async move |n| {
+        inner.replace(Some(n.handle()));
+        sleep_forever().await
+    }));
+    poll_fn(|cx| {
+        assert!(nursery.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    NURSERY.set(Some(nursery));
+    kept.take().unwrap()
+}
+
+/// Polls once with a hostile waker, which is gone afterwards but for its clones.
+async fn poll_hostile<F: Future + Unpin>(mut future: F) -> Poll<F::Output> {
+    let waker = hostile();
+    poll_fn(|_| Poll::Ready(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)))).await
+}
+
+#[test]
+fn a_child_that_is_woken_while_its_nurserys_waker_is_cloned_is_polled() {
+    let polls = Rc::new(Cell::new(0));
+    Test::new()
+        .run(async {
+            let child = Rc::new(RefCell::new(None::<Waker>));
+            let (seen, count) = (child.clone(), polls.clone());
+            let mut nursery = Box::pin(open_nursery(async move |n| -> Result<(), Cancelled> {
+                n.start_soon(async move {
+                    poll_fn(|cx| {
+                        count.set(count.get() + 1);
+                        seen.replace(Some(cx.waker().clone()));
+                        if count.get() == 2 { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                    Ok(())
+                });
+                Ok(())
+            }));
+            let woken = Rc::new(Cell::new(false));
+            let was_woken = woken.clone();
+            MISCHIEF.set(Some(Rc::new(move |when| match when {
+                "clone" => child.take().into_iter().for_each(Waker::wake),
+                "wake" => was_woken.set(true),
+                _ => {}
+            })));
+            for _ in 0..6 {
+                // An executor that polls what was woken, and nothing else.
+                if polls.get() == 0 || woken.take() {
+                    let _ = poll_hostile(&mut nursery).await;
+                }
+                if polls.get() == 2 {
+                    break;
+                }
+            }
+            MISCHIEF.set(None);
+            Ok::<(), Cancelled>(())
+        })
+        .unwrap();
+    assert_eq!(polls.get(), 2);
+}
+
+#[test]
+fn a_child_whose_nursery_is_dropped_while_the_waiters_waker_is_cloned_has_no_value() {
+    Test::new()
+        .run(async {
+            let child = detached().await.start_soon(sleep_forever()).unwrap();
+            once("clone", || drop(NURSERY.take()));
+            let poll = poll_hostile(child).await;
+            MISCHIEF.set(None);
+            assert!(matches!(poll, Poll::Ready(Err(_))), "{poll:?}");
+            Ok::<(), Cancelled>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_start_whose_child_says_so_while_the_callers_waker_is_cloned_returns() {
+    thread_local! {
+        static STATUS: RefCell<Option<TaskStatus<u8>>> = const { RefCell::new(None) };
+    }
+    Test::new()
+        .run(async {
+            let handle = detached().await;
+            let mut start = Box::pin(handle.start(async |status: TaskStatus<u8>| {
+                STATUS.set(Some(status));
+                sleep_forever().await
+            }));
+            assert!(poll_hostile(&mut start).await.is_pending());
+            let mut nursery = NURSERY.take().unwrap();
+            poll_fn(|cx| Poll::Ready(nursery.as_mut().poll(cx).is_pending())).await;
+            once("clone", || STATUS.take().unwrap().started(7));
+            let poll = poll_hostile(&mut start).await;
+            MISCHIEF.set(None);
+            assert!(matches!(poll, Poll::Ready(Ok(Ok(7)))), "{poll:?}");
+            Ok::<(), Cancelled>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_waker_that_polls_for_the_value_of_an_ended_child_gets_it() {
+    Test::new()
+        .run(open_nursery(async |n| -> Result<(), Cancelled> {
+            let child = n.handle().start_soon(async { Ok(7) }).unwrap();
+            CHILD.set(Some(child));
+            let got = Rc::new(Cell::new(None));
+            let result = got.clone();
+            once("wake", move || {
+                let mut child = CHILD.take().unwrap();
+                let poll = Pin::new(&mut child).poll(&mut Context::from_waker(Waker::noop()));
+                result.set(Some(poll));
+            });
+            let mut child = CHILD.take().unwrap();
+            assert!(poll_hostile(&mut child).await.is_pending());
+            CHILD.set(Some(child));
+            for _ in 0..3 {
+                checkpoint().await?;
+            }
+            MISCHIEF.set(None);
+            assert!(matches!(got.take(), Some(Poll::Ready(Ok(7)))));
+            Ok(())
+        }))
+        .unwrap();
 }

@@ -201,10 +201,7 @@ impl<T> Join<T> {
         let waited = self.slot.is_registered();
         let state = if waited { self.slot.poll(cx) } else { Poll::Pending };
         if self.is_finished() {
-            if !waited
-                && matches!(self.progress, Progress::Polling)
-                && !context::spend_budget()
-            {
+            if !waited && matches!(self.progress, Progress::Polling) && !context::spend_budget() {
                 self.progress = Progress::Yielded;
                 return yield_now(cx);
             }
@@ -215,6 +212,10 @@ impl<T> Join<T> {
         }
         if !waited {
             self.wait(cx);
+            if self.is_finished() {
+                // The waker that was cloned, which is foreign, has dropped the nursery.
+                return Poll::Ready(Ok(self.task.as_mut().and_then(Handle::take)));
+            }
         }
         Poll::Pending
     }

@@ -80,6 +80,8 @@ const ENDED: u8 = 8;
 const WATCHED: u8 = 16;
 /// It has a node of its own in the tree.
 const IN_TREE: u8 = 32;
+/// It has no place in the tree any more.
+const LEFT: u8 = 64;
 
 /// What can be known of a task without knowing its future.
 struct Head {
@@ -268,21 +270,21 @@ where
 ///
 /// For owners, while they do not poll: the task is not running. Returns false, and does nothing, if it is running after
 /// all: if it ends itself through some detour.
-pub(crate) fn end_task(run: &Run, id: NodeId) -> bool {
-    let Some(task) = run.state.borrow().task(id).cloned() else { return true };
-    if task.has(RUNNING) {
-        return false;
+pub(crate) fn end_task(run: &Run, task: &Task) -> bool {
+    if task.has(ENDED | RUNNING) {
+        return task.has(ENDED);
     }
+    let id = task.node(run);
     run.instrument(|i| i.task_exited(run.task_id(id)));
-    let node = run.state.borrow_mut().remove(id);
     if task.has(ENDED | RUNNING) {
         return true; // the hook has done it
     }
+    let node = run.state.borrow_mut().remove_task(id, task);
     task.mark(ENDED | RUNNING);
     task.take_off_list();
     // SAFETY: of its own type; the flags have just been set.
-    unsafe { (task.common().actions.clear)(&task) };
-    drop(node);
+    unsafe { (task.common().actions.clear)(task) };
+    drop_quietly(node);
     task.unmark(RUNNING);
     task.wake_joiner(run);
     true
@@ -354,12 +356,16 @@ impl Task {
         unsafe { self.home().ready.as_ref() }
     }
 
-    pub(crate) fn is_on(&self, list: &Rc<Ready>) -> bool {
-        std::ptr::eq(self.home().ready.as_ptr(), Rc::as_ptr(list))
+    pub(crate) fn is_on(&self, list: &Ready) -> bool {
+        std::ptr::eq(self.home().ready.as_ptr(), list)
     }
 
     pub(crate) fn is(&self, other: &Task) -> bool {
         self.0 == other.0
+    }
+
+    pub(crate) fn born(&self) -> u32 {
+        self.home().born
     }
 
     pub(crate) fn place(&self) -> &'static Location<'static> {
@@ -391,6 +397,13 @@ impl Task {
         }
     }
 
+    /// It loses its place in the tree. Returns its node, if it has one.
+    #[inline]
+    pub(crate) fn leave_tree(&self) -> Option<NodeId> {
+        self.mark(LEFT);
+        self.known_node()
+    }
+
     #[cold]
     fn enter_tree(&self, run: &Run, extra: Option<Box<Extra>>) -> NodeId {
         let home = self.home();
@@ -400,7 +413,7 @@ impl Task {
         let id = {
             let mut state = run.state.borrow_mut();
             let id = state.insert(Some(home.node.get()), node);
-            if self.has(ENDED) && !self.has(RUNNING) {
+            if self.has(LEFT) {
                 state.remove(id); // all it wants is a name of its own
             }
             id
@@ -661,6 +674,7 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
                 // SAFETY: rule 5.
                 unsafe { *self.content.get() = Content::Value(value) };
             }
+            task.unmark(RUNNING); // whoever is woken may take the value at once
             task.wake_joiner(run);
         } else {
             drop_quietly(value);
@@ -823,8 +837,14 @@ unsafe fn drop_waker(waker: *const ()) {
     unsafe { release(head_of(waker)) };
 }
 
-fn drop_quietly<T>(value: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+/// Drops a value of the user's, as [`quietly`] calls.
+pub(crate) fn drop_quietly<T>(value: T) {
+    quietly(|| drop(value));
+}
+
+/// Calls what drops or wakes something of the user's; if that panics, the panic is the nursery's.
+pub(crate) fn quietly(f: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
         note_drop_panic(panic);
     }
 }
@@ -837,11 +857,14 @@ thread_local! {
 
 fn note_drop_panic(panic: Panic) {
     HAS_DROP_PANIC.set(true);
-    let surplus = DROP_PANIC.with(|first| {
+    let surplus = DROP_PANIC.try_with(|first| {
         let mut first = first.borrow_mut();
         if first.is_none() { first.replace(panic) } else { Some(panic) }
     });
-    drop(surplus);
+    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(surplus))) {
+        #[expect(clippy::mem_forget, reason = "nothing else is sure not to panic")]
+        std::mem::forget(worse); // the panic of a panic: who knows what its end would bring
+    }
 }
 
 /// Has a value panicked that was dropped?
@@ -854,5 +877,5 @@ pub(crate) fn take_drop_panic() -> Option<Panic> {
     if !HAS_DROP_PANIC.replace(false) {
         return None;
     }
-    DROP_PANIC.with(|first| first.borrow_mut().take())
+    DROP_PANIC.try_with(|first| first.borrow_mut().take()).ok().flatten()
 }

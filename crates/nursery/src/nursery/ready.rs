@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::nursery::erase::Task;
+use crate::nursery::erase::{self, Task};
 use crate::run::{Run, context};
-use crate::tree::NodeId;
+use crate::tree::{NodeId, sort_by_age};
 
 /// How much the tasks of a run have to do: entries on all its lists, and tasks that are to poll again.
 #[derive(Clone, Default)]
@@ -159,10 +159,17 @@ impl Ready {
 
     /// The owner is about to wait: whoever is pushed from now on wakes it.
     pub(crate) fn end_poll(&self, waker: &Waker) {
-        self.polling.set(false);
-        if !self.is_empty() {
-            return waker.wake_by_ref();
+        if self.is_empty() {
+            self.set_owner(waker);
         }
+        self.polling.set(false);
+        // What was cloned or dropped just now, which is foreign too, may have woken a child.
+        if !self.is_empty() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn set_owner(&self, waker: &Waker) {
         let is_known = self.owner.borrow().as_ref().is_some_and(|owner| owner.is_like(waker));
         if !is_known {
             let old = self.owner.replace(Some(Owner::new(waker)));
@@ -198,27 +205,35 @@ impl Ready {
         tasks
     }
 
-    /// Ends every task of this list, oldest first: those below `node`, then those that are starting.
+    /// Ends the tasks of this list, oldest first: those below `node`, then those that are starting. Of a nursery whose
+    /// run is over, all are on the list.
     pub(crate) fn end_all(self: &Rc<Self>, run: &Rc<Run>, node: NodeId) {
         let _run = context::enter_run(run);
-        let queued = self.take_all();
+        let mut queued = self.take_all();
         for task in &queued {
             task.node(run); // there it is found
         }
-        let mut tasks: Vec<NodeId> = {
-            let state = run.state.borrow();
-            let is_here = |&id: &NodeId| state.task(id).is_some_and(|task| task.is_on(self));
-            state.children_by_age(node).into_iter().filter(is_here).collect()
-        };
-        tasks.append(&mut self.starting.take());
-        for task in tasks {
-            run.drop_task(task);
+        for task in self.tasks_below(run, node) {
+            erase::quietly(|| _ = run.drop_task(&task));
         }
+        sort_by_age(queued.make_contiguous(), Task::born);
         for task in queued {
-            // The main task and the system tasks share a list: what is not below `node` has its turn later.
-            task.wake(run);
+            erase::quietly(|| {
+                if Rc::ptr_eq(self, &run.ready) {
+                    // The main task and the system tasks share a list: what is not below `node` has its turn later.
+                    task.wake(run);
+                } else {
+                    _ = run.drop_task(&task);
+                }
+            });
         }
-        let owner = self.owner.take();
-        drop(owner);
+        erase::drop_quietly(self.owner.take());
+    }
+
+    fn tasks_below(&self, run: &Run, node: NodeId) -> Vec<Task> {
+        let starting = self.starting.take();
+        let state = run.state.borrow();
+        let below = state.children_by_age(node).into_iter().chain(starting);
+        below.filter_map(|id| state.task(id)).filter(|task| task.is_on(self)).cloned().collect()
     }
 }

@@ -28,7 +28,7 @@ use crate::nursery::ready::Ready;
 use crate::nursery::{Core, Nursery, erase};
 use crate::run::{Run, context};
 use crate::scope::frame::{Frame, scope_node};
-use crate::scope::reason::CancelSource;
+use crate::scope::reason::{CancelReason, CancelSource};
 use crate::tree::NodeId;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
         async move {
             if self.core.closed.get() {
                 // Only a destructor that polls by hand, of a nursery that is being dropped, can get here.
-                return Err(E::from(Cancelled(Arc::new(CancelSource::Unknown.into()))));
+                return Err(E::from(dropped()));
             }
             let (mut pending, status, birth, done) = Pending::begin(&self.core, place);
             let child = async move { child(status).await };
@@ -245,6 +245,12 @@ impl<E: TaskError + 'static> NurseryHandle<E> {
     }
 }
 
+/// The error of a `start` whose nursery is dropped.
+fn dropped() -> Cancelled {
+    let text = "the nursery of the child that was to start was dropped";
+    Cancelled(Arc::new(CancelReason::new(CancelSource::Unknown).with_text(text)))
+}
+
 /// The result of a child that ended before it had started.
 type Early<E> = Rc<RefCell<Option<thread::Result<Result<(), E>>>>>;
 
@@ -263,16 +269,26 @@ impl<V, E: TaskError> Finish<Result<(), E>> for StartEnd<V, E> {
     }
 
     fn finish(self, task: &Task, result: thread::Result<Result<(), E>>) -> Option<()> {
-        let StartEnd { core, starting, early } = self;
+        let StartEnd { core, starting, early } = &self;
         if starting.phase.get() == Phase::Moved {
             return core.child_ended(task, result);
         }
+        early.replace(Some(result));
+        starting.phase.set(Phase::Ended); // hooks and destructors may drop `start`: the rest is done here
         core.run.end_of_task(task);
         core.ready.remove_starting(task.node(&core.run));
         core.leave();
-        early.replace(Some(result));
         starting.set_phase(Phase::Ended);
         None
+    }
+}
+
+impl<V, E> Drop for StartEnd<V, E> {
+    /// The child is dropped with its nursery: who waits for it learns of that.
+    fn drop(&mut self) {
+        if self.starting.phase.get() == Phase::Starting {
+            self.starting.set_phase(Phase::Ended);
+        }
     }
 }
 
@@ -344,6 +360,9 @@ impl<V, E: TaskError> Pending<V, E> {
         let node = child.task().node(&self.core.run);
         self.core.ready.add_starting(node);
         self.starting.child.set(Some(node));
+        if self.core.closed.get() {
+            self.core.run.drop_task(child.task()); // a hook has dropped the nursery
+        }
     }
 
     fn end(&self) -> StartEnd<V, E> {
@@ -365,7 +384,7 @@ impl<V, E: TaskError> Pending<V, E> {
             context::count_schedule_point();
             let old = starting.caller.replace(Some(cx.waker().clone()));
             drop(old);
-            Poll::Pending
+            if starting.phase.get() == Phase::Starting { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
@@ -375,12 +394,12 @@ impl<V, E: TaskError> Pending<V, E> {
         if self.starting.phase.get() == Phase::Moved {
             return Ok(value.expect("moved by `started`, with a value"));
         }
-        let result = self.early.take().expect("ended, with a result");
-        match (result, value) {
-            (Err(panic), _) => resume_unwind(panic),
-            (Ok(Err(error)), _) => Err(error),
-            (Ok(Ok(())), Some(value)) => Ok(value),
-            (Ok(Ok(())), None) => panic!(
+        match (self.early.take(), value) {
+            (None, _) => Err(E::from(dropped())),
+            (Some(Err(panic)), _) => resume_unwind(panic),
+            (Some(Ok(Err(error))), _) => Err(error),
+            (Some(Ok(Ok(()))), Some(value)) => Ok(value),
+            (Some(Ok(Ok(()))), None) => panic!(
                 "a child given to `Nursery::start` ended without calling `TaskStatus::started`\n\
                  \n\
                  `start` has no value to return. Usual causes:\n\
@@ -395,12 +414,15 @@ impl<V, E: TaskError> Pending<V, E> {
 impl<V, E> Drop for Pending<V, E> {
     fn drop(&mut self) {
         let Pending { starting, core, .. } = self;
+        let caller = starting.caller.take();
+        drop(caller);
         if let Some(child) = starting.child.get()
             && starting.phase.get() == Phase::Starting
             && !core.closed.get()
         {
             let _run = (!context::is_current(&core.run)).then(|| context::enter_run(&core.run));
-            if core.run.drop_task(child) {
+            let task = core.run.state.borrow().task(child).cloned();
+            if task.is_none_or(|task| core.run.drop_task(&task)) {
                 core.ready.remove_starting(child);
                 core.leave();
                 starting.phase.set(Phase::Ended);

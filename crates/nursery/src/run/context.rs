@@ -113,7 +113,7 @@ pub(crate) struct RunGuard {
 /// Makes `run` the current one, at no task.
 pub(crate) fn enter_run(run: &Rc<Run>) -> RunGuard {
     settle();
-    let outer = RUN.with(|current| current.replace(Some(run.clone())));
+    let outer = set_run(Some(run.clone()));
     HOT.with(|hot| RunGuard {
         outer,
         home: hot.home.replace(Home::of(run)),
@@ -121,9 +121,14 @@ pub(crate) fn enter_run(run: &Rc<Run>) -> RunGuard {
     })
 }
 
+/// Nothing is set while the thread is being torn down, and what it still drops is dropped.
+fn set_run(run: Option<Rc<Run>>) -> Option<Rc<Run>> {
+    RUN.try_with(|current| current.replace(run)).ok().flatten()
+}
+
 impl Drop for RunGuard {
     fn drop(&mut self) {
-        let ended = RUN.with(|current| current.replace(self.outer.take()));
+        let ended = set_run(self.outer.take());
         drop(ended);
         HOT.with(|hot| {
             hot.current.set(self.current);
@@ -182,7 +187,8 @@ pub(crate) struct Deferred {
 
 /// Puts the outer node back. Dropped without a word, it takes the node out again.
 pub(crate) struct DeferredGuard {
-    outer: Option<NodeGuard>,
+    outer: Option<NodeId>,
+    flips: u32,
 }
 
 /// Makes a deferred scope the current one. Not under a virtual clock, which may be moved by hand before the body waits,
@@ -193,9 +199,11 @@ pub(crate) fn defer(deferred: Deferred) -> Option<DeferredGuard> {
         return None;
     }
     settle();
-    let node = current_node()?;
-    HOT.with(|hot| hot.deferred.set(Some(deferred)));
-    Some(DeferredGuard { outer: Some(enter_node(node, is_cancelled_now())) })
+    let outer = current_node()?;
+    HOT.with(|hot| {
+        hot.deferred.set(Some(deferred));
+        Some(DeferredGuard { outer: Some(outer), flips: hot.flips.get() })
+    })
 }
 
 impl DeferredGuard {
@@ -208,9 +216,14 @@ impl DeferredGuard {
     #[inline]
     fn restore(&mut self) -> Option<NodeId> {
         let outer = self.outer.take()?;
-        let is_still_deferred = HOT.with(|hot| hot.deferred.take()).is_some();
-        let entered = current_node().filter(|_| !is_still_deferred);
-        drop(outer);
+        if HOT.with(|hot| hot.deferred.take()).is_some() {
+            return None;
+        }
+        let entered = current_node();
+        set_position(outer, is_cancelled_now());
+        if HOT.with(|hot| hot.flips.get()) != self.flips {
+            refresh_current();
+        }
         entered
     }
 }

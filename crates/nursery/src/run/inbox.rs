@@ -53,14 +53,18 @@ impl Inbox {
     /// Takes an inbox for a new run, and returns its generation.
     pub(crate) fn open() -> (&'static Inbox, u32) {
         let unused = lock(&UNUSED).pop();
-        let inbox = unused.unwrap_or_else(|| {
+        // Among all runs, not only those of this inbox: the identity of tasks is made of it.
+        let generation = NEXT_GENERATION.fetch_add(1, Ordering::Relaxed);
+        // After four billion runs they begin again. An inbox that may have seen this one stays with its wakers.
+        let inbox = unused.filter(|inbox| lock(&inbox.content).generation < generation);
+        let inbox = inbox.unwrap_or_else(|| {
             Box::leak(Box::new(Inbox { content: Mutex::default(), filled: AtomicBool::new(false) }))
         });
         let mut content = lock(&inbox.content);
         content.open = true;
-        // Among all runs, not only those of this inbox: the identity of tasks is made of it.
-        content.generation = NEXT_GENERATION.fetch_add(1, Ordering::Relaxed);
-        (inbox, content.generation)
+        content.generation = generation;
+        drop(content);
+        (inbox, generation)
     }
 
     /// Ends a run's use of the inbox. Returns what had been accepted.
