@@ -1,6 +1,7 @@
 //! The only source of time: [`Clock`], and [`SystemClock`], the one that runs outside tests use.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Tells a run the time, and decides what to do when every task waits.
@@ -62,7 +63,8 @@ pub struct Idle {
     pub(crate) next_deadline: Option<Instant>,
     pub(crate) outside: usize,
     pub(crate) busy: usize,
-    pub(crate) quiet: Duration,
+    /// When the run fell idle, in real time: read when it is first asked for.
+    pub(crate) since: OnceLock<Instant>,
 }
 
 impl Idle {
@@ -91,7 +93,13 @@ impl Idle {
     /// Returns for how long, in real time, no task has run.
     #[must_use]
     pub fn quiet(&self) -> Duration {
-        self.quiet
+        match self.since.get() {
+            Some(&since) => real_now().saturating_duration_since(since),
+            None => {
+                self.since.get_or_init(real_now);
+                Duration::ZERO
+            }
+        }
     }
 }
 

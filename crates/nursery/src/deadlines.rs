@@ -1,7 +1,7 @@
 //! The timers of a run: deadlines of entered scopes, and sleepers.
 //!
-//! A heap of `(instant, sequence number, target)`. Changing or removing a timer leaves its old entry in
-//! the heap; an entry counts only while its target still carries the same sequence number, and the stale
+//! A queue of `(instant, sequence number, target)`. Changing or removing a timer leaves its old entry in
+//! the queue; an entry counts only while its target still carries the same sequence number, and the stale
 //! ones are swept when they outnumber the rest.
 //!
 //! ```text
@@ -22,10 +22,11 @@
 //! 1. Order is `(instant, sequence number)`: ties are settled by the order in which timers were set.
 //! 2. `stale` is at least the number of entries whose target has gone or changed.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+mod queue;
+
 use std::time::{Duration, Instant};
 
+use crate::deadlines::queue::{Entry, Queue};
 use crate::tree::NodeId;
 use crate::wait::WaitId;
 
@@ -39,7 +40,7 @@ pub(crate) enum Limit {
 }
 
 /// Nanoseconds since the run was made: half the size of an `Instant`.
-type Tick = u64;
+pub(crate) type Tick = u64;
 
 /// When something is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -55,13 +56,11 @@ pub(crate) enum Timer {
 }
 
 /// Who is to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Scope(NodeId),
     Sleeper(WaitId),
 }
-
-type Entry = Reverse<(Tick, u32, Target)>;
 
 /// Up to this many stale entries are never worth a sweep.
 const SWEEP_ABOVE: usize = 64;
@@ -69,29 +68,32 @@ const SWEEP_ABOVE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     epoch: Instant,
-    heap: BinaryHeap<Entry>,
+    queue: Queue,
     /// Targets whose timer is `After`: resolved at the next reading of the clock.
     fresh: Vec<Target>,
     /// With so many fresh targets, those that have gone are swept.
     sweep_fresh_at: usize,
     next_seq: u32,
     stale: usize,
+    /// The buffer of [`take_due`](Self::take_due).
+    due: Vec<WaitId>,
 }
 
 impl Deadlines {
     pub(crate) fn new(epoch: Instant) -> Self {
         Deadlines {
             epoch,
-            heap: BinaryHeap::new(),
+            queue: Queue::default(),
             fresh: Vec::new(),
             sweep_fresh_at: SWEEP_ABOVE,
             next_seq: 0,
             stale: 0,
+            due: Vec::new(),
         }
     }
 
     /// What is before the epoch is due at once.
-    fn tick(&self, at: Instant) -> Tick {
+    pub(crate) fn tick(&self, at: Instant) -> Tick {
         nanos(at.saturating_duration_since(self.epoch))
     }
 
@@ -125,7 +127,7 @@ impl Deadlines {
         }
         let seq = self.next_seq;
         self.next_seq = self.next_seq.wrapping_add(1);
-        self.heap.push(Reverse((at, seq, target)));
+        self.queue.push(Entry { at, seq, target });
         Timer::At { at, seq }
     }
 
@@ -148,12 +150,23 @@ impl Deadlines {
         }
     }
 
+    /// Lends a buffer for the sleepers that are due.
+    pub(crate) fn take_due(&mut self) -> Vec<WaitId> {
+        std::mem::take(&mut self.due)
+    }
+
+    /// Gives back the buffer of `take_due`.
+    pub(crate) fn put_due_buffer(&mut self, mut buffer: Vec<WaitId>) {
+        buffer.clear();
+        self.due = buffer;
+    }
+
     pub(crate) fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty() && self.fresh.is_empty()
+        self.queue.is_empty() && self.fresh.is_empty()
     }
 
     /// Is an entry of this tick due?
@@ -161,21 +174,37 @@ impl Deadlines {
         at <= self.tick(now)
     }
 
-    /// Returns the earliest entry that `is_live`; drops stale ones on the way.
-    pub(crate) fn peek(&mut self, is_live: impl Fn(Target, u32) -> bool) -> Option<(Tick, Target)> {
-        while let Some(&Reverse((at, seq, target))) = self.heap.peek() {
-            if is_live(target, seq) {
-                return Some((at, target));
-            }
-            self.heap.pop();
-            self.stale = self.stale.saturating_sub(1);
-        }
-        None
+    /// May something be due? Stale entries count.
+    pub(crate) fn is_any_due(&self, now: Instant) -> bool {
+        self.queue.peek().is_some_and(|entry| self.is_due(entry.at, now))
     }
 
-    /// Removes the entry that `peek` returned. Its target must be made stale by the caller.
-    pub(crate) fn pop(&mut self) {
-        self.heap.pop();
+    /// Takes out the earliest entry that `is_live`, if it is due at `now`. The caller makes its target stale.
+    pub(crate) fn pop_due(
+        &mut self,
+        now: Tick,
+        is_live: impl Fn(Target, u32) -> bool,
+    ) -> Option<Target> {
+        let at = self.prune(is_live)?.at;
+        if at <= now { self.queue.pop().map(|entry| entry.target) } else { None }
+    }
+
+    /// Returns when the earliest entry that `is_live` is due.
+    pub(crate) fn next(&mut self, is_live: impl Fn(Target, u32) -> bool) -> Option<Instant> {
+        let at = self.prune(is_live)?.at;
+        self.instant(at)
+    }
+
+    /// Returns the earliest entry that `is_live`; drops stale ones on the way.
+    fn prune(&mut self, is_live: impl Fn(Target, u32) -> bool) -> Option<Entry> {
+        loop {
+            let entry = *self.queue.peek()?;
+            if is_live(entry.target, entry.seq) {
+                return Some(entry);
+            }
+            self.queue.pop();
+            self.stale = self.stale.saturating_sub(1);
+        }
     }
 
     /// Drops fresh targets that have gone, when there are many: a task may enter any number of time limits in one step.
@@ -188,8 +217,8 @@ impl Deadlines {
 
     /// Drops the stale entries if they outnumber the live ones.
     pub(crate) fn sweep(&mut self, is_live: impl Fn(Target, u32) -> bool) {
-        if self.stale > SWEEP_ABOVE && self.stale * 2 > self.heap.len() {
-            self.heap.retain(|&Reverse((_, seq, target))| is_live(target, seq));
+        if self.stale > SWEEP_ABOVE && self.stale * 2 > self.queue.len() {
+            self.queue.retain(|entry| is_live(entry.target, entry.seq));
             self.stale = 0;
         }
     }
@@ -197,7 +226,7 @@ impl Deadlines {
     /// The number of entries, stale ones included.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.queue.len()
     }
 }
 

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
-use crate::deadlines::{Target, Timer};
+use crate::deadlines::{Target, Tick, Timer};
 use crate::error::{Cancelled, TaskError};
 use crate::instrument::{Instrument, Instruments};
 use crate::local::RunLocals;
@@ -756,15 +756,9 @@ impl State {
     /// Cancels the scopes that are due, then wakes the sleepers that are. All that is due at one instant is
     /// done before any task runs, scopes first: a sleep that ends at the deadline around it is cancelled.
     fn expire(&mut self, now: Instant, fx: &mut Effects) {
-        let mut sleepers = Vec::new();
-        loop {
-            let State { nodes, waits, deadlines, .. } = self;
-            let due = deadlines.peek(|target, seq| crate::tree::is_live(nodes, waits, target, seq));
-            let Some((at, target)) = due else { break };
-            if !deadlines.is_due(at, now) {
-                break;
-            }
-            deadlines.pop();
+        let now = self.deadlines.tick(now);
+        let mut sleepers = self.deadlines.take_due();
+        while let Some(target) = self.pop_due(now) {
             match target {
                 Target::Scope(id) => {
                     self.nodes[id].take_timer();
@@ -776,14 +770,19 @@ impl State {
                 }
             }
         }
-        for id in sleepers {
+        for &id in &sleepers {
             self.wake_wait(id, WaitState::Woken, fx);
         }
+        self.deadlines.put_due_buffer(sleepers);
+    }
+
+    fn pop_due(&mut self, now: Tick) -> Option<Target> {
+        let State { nodes, waits, deadlines, .. } = self;
+        deadlines.pop_due(now, |target, seq| crate::tree::is_live(nodes, waits, target, seq))
     }
 
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         let State { nodes, waits, deadlines, .. } = self;
-        let next = deadlines.peek(|target, seq| crate::tree::is_live(nodes, waits, target, seq));
-        next.and_then(|(at, _)| deadlines.instant(at))
+        deadlines.next(|target, seq| crate::tree::is_live(nodes, waits, target, seq))
     }
 }

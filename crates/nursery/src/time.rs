@@ -152,19 +152,29 @@ where
     type Output = Result<Option<T>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if this.frame.entry().is_none() {
             if let Some(guard) = defer(*this.limit, *this.shield, this.place) {
                 return poll_deferred(guard, this.body, this.frame, cx);
             }
             enter(this.frame, *this.limit, *this.shield, this.place);
         }
-        let body = this.body.as_mut().as_pin_mut().expect("polled after it was ready");
-        let result = ready!(this.frame.inside(|| body.poll(cx)));
-        this.frame.inside(|| this.body.set(None));
+        let result = ready!(this.frame.inside(|| poll_and_drop(this.body, cx)));
         let left = this.frame.leave().expect("entered");
         Poll::Ready(settle(result, left.absorbs).0)
     }
+}
+
+/// Polls the body of a scope, and drops it when it is ready: that is still inside.
+fn poll_and_drop<F: Future>(
+    mut body: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
+    let polled = body.as_mut().as_pin_mut().expect("polled after it was ready").poll(cx);
+    if polled.is_ready() {
+        body.set(None);
+    }
+    polled
 }
 
 /// The first poll of a time limit does without a node, if it can.
@@ -179,21 +189,19 @@ fn defer(limit: Limit, shield: bool, place: &'static Location<'static>) -> Optio
 
 fn poll_deferred<F, T, E: TaskError>(
     guard: DeferredGuard,
-    mut body: Pin<&mut Option<F>>,
+    body: Pin<&mut Option<F>>,
     frame: &mut Frame,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Option<T>, E>>
 where
     F: Future<Output = Result<T, E>>,
 {
-    let polled = body.as_mut().as_pin_mut().expect("polled after it was ready").poll(cx);
-    match polled {
-        Poll::Ready(_) => body.set(None),
-        Poll::Pending => context::settle(),
+    let polled = poll_and_drop(body, cx);
+    if polled.is_pending() {
+        context::settle();
     }
-    if let Some(node) = guard.leave() {
-        *frame = Frame::of(context::current_run("a time limit"), node);
-    }
+    let Some(node) = guard.leave() else { return polled.map_ok(Some) };
+    *frame = Frame::of(context::current_run("a time limit"), node);
     let result = ready!(polled);
     let absorbs = frame.leave().is_some_and(|left| left.absorbs);
     Poll::Ready(settle(result, absorbs).0)
@@ -355,13 +363,11 @@ impl<F: Future> Future for Shield<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if this.frame.entry().is_none() {
             this.frame.enter("a shield", scope_node(this.place, true), Limit::Never);
         }
-        let body = this.body.as_mut().as_pin_mut().expect("polled after it was ready");
-        let value = ready!(this.frame.inside(|| body.poll(cx)));
-        this.frame.inside(|| this.body.set(None));
+        let value = ready!(this.frame.inside(|| poll_and_drop(this.body, cx)));
         this.frame.leave();
         Poll::Ready(value)
     }

@@ -597,6 +597,39 @@ fn a_clock_that_panics_ends_the_run_and_everything_in_it() {
     nursery_testing::run(async { checkpoint().await }).unwrap();
 }
 
+/// The real time for which no task has run counts from when the run fell idle, not from when a clock first asks.
+#[test]
+fn the_quiet_of_a_run_counts_from_its_first_wait() {
+    struct Asking {
+        clock: MockClock,
+        waited: Cell<bool>,
+        quiet: Rc<RefCell<Vec<Duration>>>,
+    }
+    impl Clock for Asking {
+        fn now(&self) -> Instant {
+            self.clock.now()
+        }
+        fn on_idle(&self, idle: &Idle) -> OnIdle {
+            if !self.waited.replace(true) {
+                return OnIdle::Wait(Some(Duration::from_millis(1))); // without a question
+            }
+            self.quiet.borrow_mut().push(idle.quiet());
+            self.clock.on_idle(idle)
+        }
+    }
+    let quiet = Rc::default();
+    let clock =
+        Asking { clock: MockClock::autojump(), waited: Cell::default(), quiet: Rc::clone(&quiet) };
+    let main = async {
+        sleep(SECOND).await?;
+        sleep(SECOND).await
+    };
+    Builder::new().clock(clock).run(main).unwrap();
+    let quiet = quiet.take();
+    assert!(quiet[0] > Duration::ZERO, "it has waited before");
+    assert_eq!(quiet[1..], [Duration::ZERO], "a task has run since");
+}
+
 /// trio's `calling_asyncio_function_gives_nice_error`: a future that needs another runtime says so itself.
 #[test]
 fn a_future_of_a_runtime_that_is_not_there_panics_in_its_own_words() {

@@ -99,6 +99,7 @@ impl MockClock {
             "the rate of a `MockClock` is at least 0 and finite, not {rate}: time does not go back"
         );
         self.update();
+        self.0.real.set(real_now());
         self.0.rate.set(rate);
     }
 
@@ -137,8 +138,6 @@ impl MockClock {
             let now = real_now();
             let passed = now.saturating_duration_since(self.0.real.replace(now));
             self.0.time.set(self.0.time.get() + passed.mul_f64(rate));
-        } else {
-            self.0.real.set(real_now());
         }
     }
 
@@ -171,18 +170,22 @@ impl Clock for MockClock {
         if idle.outside() == 0 && !runs && (next.is_none() || threshold.is_none()) {
             return OnIdle::Deadlock;
         }
-        let wait = self.real_time_until(next);
-        let (Some(threshold), Some(next)) = (threshold, next) else { return OnIdle::Wait(wait) };
+        let (Some(threshold), Some(deadline)) = (threshold, next) else {
+            return OnIdle::Wait(self.real_time_until(next));
+        };
         let grace = if idle.outside() > 0 { self.0.grace.get() } else { Duration::ZERO };
-        let threshold = threshold.max(grace);
-        match threshold.checked_sub(idle.quiet()) {
-            Some(left) if !left.is_zero() => OnIdle::Wait(Some(wait.map_or(left, |w| w.min(left)))),
-            _ => {
-                self.update();
-                self.0.time.set(self.0.time.get().max(next));
-                OnIdle::Again
-            }
+        let left = match threshold.max(grace) {
+            Duration::ZERO => Duration::ZERO,
+            threshold => threshold.saturating_sub(idle.quiet()),
+        };
+        if !left.is_zero() {
+            return OnIdle::Wait(Some(
+                self.real_time_until(next).map_or(left, |wait| wait.min(left)),
+            ));
         }
+        self.update();
+        self.0.time.set(self.0.time.get().max(deadline));
+        OnIdle::Again
     }
 }
 

@@ -12,6 +12,7 @@ use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
@@ -122,7 +123,8 @@ impl Run {
     /// Reads the clock, and does what is due.
     pub(super) fn expire(&self) -> Instant {
         let now = self.now();
-        if !self.state.borrow().deadlines.is_empty() {
+        let is_any_due = self.state.borrow().deadlines.is_any_due(now);
+        if is_any_due {
             self.change(|state, fx| state.expire(now, fx));
         }
         now
@@ -246,32 +248,28 @@ impl Idler {
     }
 
     fn on_idle(&mut self, run: &Run, next: Option<Instant>) -> OnIdle {
-        let quiet = self.quiet(run);
-        if let Some(decision) = wake_blocked(run, quiet) {
-            return decision;
+        let steps = run.steps.get();
+        if self.idle_since.is_some_and(|(_, since)| since != steps) {
+            self.idle_since = None;
         }
-        let outside = match next {
-            None => stats::waits_outside(run),
-            Some(_) => run.state.borrow().outside,
+        let idle = Idle {
+            next_deadline: next,
+            outside: match next {
+                None => stats::waits_outside(run),
+                Some(_) => run.state.borrow().outside,
+            },
+            busy: run.busy.get(),
+            since: self.idle_since.map_or_else(OnceLock::new, |(since, _)| since.into()),
         };
-        match run.clock.on_idle(&Idle { next_deadline: next, outside, busy: run.busy.get(), quiet })
-        {
+        let decision = wake_blocked(run, &idle).unwrap_or_else(|| run.clock.on_idle(&idle));
+        if matches!(decision, OnIdle::Wait(_)) {
+            idle.since.get_or_init(real_now); // it counts from now at the latest
+        }
+        self.idle_since = idle.since.into_inner().map(|since| (since, steps));
+        match decision {
             // A clock that stands still: whoever has a token may move it, or cancel somebody.
             OnIdle::Deadlock if stats::waits_outside(run) > 0 => OnIdle::Wait(None),
             decision => decision,
-        }
-    }
-
-    fn quiet(&mut self, run: &Run) -> Duration {
-        let now = real_now();
-        match self.idle_since {
-            Some((since, steps)) if steps == run.steps.get() => {
-                now.saturating_duration_since(since)
-            }
-            _ => {
-                self.idle_since = Some((now, run.steps.get()));
-                Duration::ZERO
-            }
         }
     }
 
@@ -319,13 +317,17 @@ impl Idler {
 }
 
 /// Wakes the tasks in `wait_all_tasks_blocked` whose cushion is over: the smallest, all of them together.
-fn wake_blocked(run: &Run, quiet: Duration) -> Option<OnIdle> {
+fn wake_blocked(run: &Run, idle: &Idle) -> Option<OnIdle> {
+    if run.blocked.borrow().is_empty() {
+        return None;
+    }
     {
         // Those that were dropped do not count.
         let state = run.state.borrow();
         run.blocked.borrow_mut().retain(|(_, wait)| state.waits.contains_key(*wait));
     }
     let smallest = run.blocked.borrow().iter().map(|&(cushion, _)| cushion).min()?;
+    let quiet = idle.quiet();
     if quiet < smallest {
         return Some(OnIdle::Wait(Some(smallest - quiet)));
     }
