@@ -50,10 +50,11 @@ use crate::wait::{Label, Params, Slot, WaitState};
 #[must_use]
 #[track_caller]
 pub fn current_task() -> TaskId {
-    context::current_task_id().unwrap_or_else(|| {
+    let Some(task) = context::current_task_id() else {
         context::position("`current_task`"); // panics, with advice
         unreachable!("a task without a run")
-    })
+    };
+    task
 }
 
 /// Returns whether a run is polling on this thread.

@@ -1,7 +1,7 @@
 //! Where the thread is: the current run, node and task, set while they are polled.
 //!
-//! The fast path of every checkpoint reads nothing but the plain cells here. `cancelled` is a copy of
-//! the current node's state in the tree: it is taken when the node becomes current, and again after every
+//! The fast path of every checkpoint reads nothing but plain cells: which task is current, here, and its [`Frame`], which
+//! lies in the task's own cell. `cancelled` is a copy of the current node's state in the tree: it is taken when the node becomes current, and again after every
 //! change that flips some node ([`refresh`]). A guard that puts an outer position back knows by `flips`
 //! whether its own copy is still good.
 
