@@ -256,7 +256,7 @@ impl State {
     #[inline]
     pub(crate) fn remove(&mut self, id: NodeId) -> Option<Node> {
         let node = self.nodes.remove(id)?;
-        self.close_gap_of(&node);
+        self.close_gap((node.parent, node.prev, node.next));
         self.tasks -= usize::from(node.is_task());
         if let Some(orphan) = node.first_child {
             self.release(orphan);
@@ -541,11 +541,6 @@ impl State {
         let node = &mut self.nodes[id];
         let links = (node.parent.take(), node.prev.take(), node.next.take());
         self.close_gap(links);
-    }
-
-    #[inline]
-    fn close_gap_of(&mut self, node: &Node) {
-        self.close_gap((node.parent, node.prev, node.next));
     }
 
     /// Joins the siblings of a node that is no longer between them.

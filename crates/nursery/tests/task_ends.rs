@@ -635,3 +635,35 @@ fn a_run_that_is_kept_in_a_thread_local_is_dropped_with_its_thread() {
     .unwrap();
     assert_eq!(rx.recv(), Ok(()));
 }
+
+/// It has no node of its own yet when its handle asks for one, and gets it while it runs.
+#[test]
+fn a_child_that_is_asked_for_by_its_own_handle_in_its_first_step_can_be_cancelled_alone() {
+    let ended = Rc::new(Cell::new(0));
+    nursery_testing::run(async {
+        open_nursery(async |n| {
+            for cancels_itself in [true, false] {
+                let own = Rc::new(RefCell::new(None::<Child<'static, ()>>));
+                let (mine, ended) = (own.clone(), ended.clone());
+                let child = n.handle().start_soon(async move {
+                    match &*mine.borrow() {
+                        Some(child) if cancels_itself => child.cancel(),
+                        Some(child) => assert!(child.id().is_some()),
+                        None => unreachable!("put there before the first step"),
+                    }
+                    let result =
+                        if cancels_itself { checkpoint().await } else { sleep_forever().await };
+                    ended.set(ended.get() + usize::from(result.is_err()));
+                    result
+                });
+                own.replace(child.ok());
+                wait_all_tasks_blocked(Duration::ZERO).await?;
+                own.borrow().iter().for_each(Child::cancel);
+            }
+            Ok::<(), Cancelled>(())
+        })
+        .await
+    })
+    .unwrap();
+    assert_eq!(ended.get(), 2);
+}

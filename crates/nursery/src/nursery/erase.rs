@@ -419,6 +419,7 @@ impl Task {
             id
         };
         home.node.set(id);
+        home.frame.enter(id); // if it runs, it is there
         self.mark(IN_TREE);
         id
     }
@@ -750,7 +751,7 @@ impl Sent {
         let head = unsafe { self.0.as_ref() };
         // What the thread that woke it did before is seen by the step that follows.
         head.common.is_sent.swap(false, Ordering::Acquire);
-        wake_at_home(self.0, run);
+        ManuallyDrop::new(Task(self.0)).wake(run); // it counts as long as it is here
     }
 }
 
@@ -759,12 +760,6 @@ impl Drop for Sent {
         // SAFETY: a `Sent` counts in `refs`.
         unsafe { release(self.0) };
     }
-}
-
-/// On the home thread, with a pointer that keeps the cell.
-fn wake_at_home(head: NonNull<Head>, run: &Run) {
-    let task = ManuallyDrop::new(Task(head)); // as if it were there already
-    task.wake(run);
 }
 
 static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);

@@ -40,6 +40,12 @@ impl Frame {
             cancelled: Cell::new(false),
         }
     }
+
+    /// Goes to a new node right below. What reached the task above reaches it there.
+    #[inline]
+    pub(crate) fn enter(&self, node: NodeId) {
+        self.node.set(node);
+    }
 }
 
 struct Hot {
@@ -254,9 +260,9 @@ pub(crate) fn settle() {
 #[cold]
 fn enter_task_now() {
     let current = HOT.with(|hot| hot.current.get());
-    let (Some(current), Some(run)) = (current, try_current_run()) else { return };
-    let node = current.with(|task| task.node(&run));
-    set_position(node, is_cancelled_now()); // what reached it above reaches it there
+    if let (Some(current), Some(run)) = (current, try_current_run()) {
+        current.with(|task| task.node(&run));
+    }
 }
 
 #[cold]
@@ -273,7 +279,7 @@ fn enter_deferred_now() {
         state.arm(id, Limit::Timeout(timeout));
         id
     };
-    set_position(id, is_cancelled_now()); // what reaches the task reaches it there
+    with_frame(|frame| frame.inspect(|frame| frame.enter(id)).is_some());
 }
 
 /// Puts the outer task back.
@@ -471,7 +477,7 @@ pub(crate) fn is_in_task() -> bool {
     HOT.with(|hot| hot.current.get()).is_some()
 }
 
-/// The same, as others see it.
+/// The current task, as others see it.
 #[inline]
 pub(crate) fn current_task_id() -> Option<TaskId> {
     let node = current_task()?;
