@@ -196,7 +196,7 @@ pub(crate) fn cancelled() -> Cancelled {
 
 /// The error for the current node, which is cancelled; it need not be raised.
 fn cancellation() -> Cancelled {
-    let (node, _) = context::position("a checkpoint");
+    let node = context::position("a checkpoint");
     Cancelled(context::with_run(|run| match run {
         Some(run) => run.state.borrow().reason(node),
         None => Arc::new(crate::CancelSource::Unknown.into()),

@@ -92,7 +92,8 @@ impl<T: 'static> TaskLocal<T> {
     #[track_caller]
     fn replace(&'static self, value: Option<Rc<T>>) -> Option<Rc<T>> {
         let run = context::current_run("a `TaskLocal`");
-        let (_, task) = context::position("a `TaskLocal`");
+        context::position("a `TaskLocal`"); // panics, with advice
+        let task = context::current_task()?;
         run.has_task_locals.set(true);
         let mut state = run.state.borrow_mut();
         let node = state.nodes.get_mut(task)?;

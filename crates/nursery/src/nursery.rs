@@ -20,6 +20,7 @@ pub(crate) mod child;
 pub(crate) mod erase;
 pub(crate) mod handle;
 pub(crate) mod outcome;
+pub(crate) mod pool;
 pub(crate) mod ready;
 pub(crate) mod start;
 

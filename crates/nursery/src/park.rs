@@ -395,8 +395,10 @@ impl<V> ParkingLot<V> {
     #[track_caller]
     pub fn break_lot(&self) {
         let run = context::current_run("`ParkingLot::break_lot`");
-        let (_, task) = context::position("`ParkingLot::break_lot`");
-        self.lot.core.break_by(run.task_id(task));
+        context::position("`ParkingLot::break_lot`"); // panics, with advice
+        context::current_task()
+            .into_iter()
+            .for_each(|task| self.lot.core.break_by(run.task_id(task)));
     }
 
     /// Makes the lot break when `task` ends. Asked several times, it counts.

@@ -20,6 +20,7 @@ use crate::error::{Cancelled, TaskError};
 use crate::instrument::{Instrument, Instruments};
 use crate::local::RunLocals;
 use crate::nursery::erase::{self, Birth, Finish, Panic, Task};
+use crate::nursery::pool::Pool;
 use crate::nursery::ready::{Load, Ready};
 use crate::run::inbox::{Inbox, Token};
 use crate::run::turn::{HostPoll, Idler, Pace, Turn};
@@ -452,6 +453,7 @@ pub(crate) struct Run {
     /// How many of these have not ended.
     pub(crate) live: Cell<usize>,
     pub(crate) load: Load,
+    pub(crate) pool: Pool,
     /// Lists of nurseries that have ended, for those to come.
     spare_lists: RefCell<Vec<Rc<Ready>>>,
     /// When a deadline was set that had passed, until that is noticed.
@@ -506,6 +508,7 @@ impl Run {
             system,
             ready,
             load,
+            pool: Pool::default(),
             spare_lists: RefCell::default(),
             live: Cell::new(0),
             overdue: Cell::new(None),

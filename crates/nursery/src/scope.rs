@@ -584,7 +584,7 @@ pub enum EffectiveDeadline {
 #[must_use]
 #[track_caller]
 pub fn current_effective_deadline() -> EffectiveDeadline {
-    let (node, _) = context::position("`current_effective_deadline`");
+    let node = context::position("`current_effective_deadline`");
     let run = context::current_run("`current_effective_deadline`");
     run.now(); // relative deadlines begin to count
     let state = run.state.borrow();

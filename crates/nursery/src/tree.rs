@@ -25,6 +25,7 @@
 //!
 //! Delivery to the waits of a node that flips: [`crate::wait`].
 
+mod children;
 pub(crate) mod dump;
 
 use std::panic::Location;
@@ -42,6 +43,7 @@ use crate::nursery::ready::{Owner, Ready};
 use crate::park::breakers::Breakers;
 use crate::run::context;
 use crate::scope::reason::{CancelReason, CancelSource};
+use crate::tree::children::Children;
 use crate::wait::{Wait, WaitId};
 
 new_key_type! {
@@ -51,10 +53,9 @@ new_key_type! {
 
 pub(crate) struct Node {
     pub(crate) parent: Option<NodeId>,
-    first_child: Option<NodeId>,
-    last_child: Option<NodeId>,
-    prev: Option<NodeId>,
-    next: Option<NodeId>,
+    /// Where it is among its parent's children.
+    index: u32,
+    children: Children,
     /// The waits that a cancellation of this node interrupts: head of a list in [`State::waits`].
     pub(crate) first_wait: Option<WaitId>,
     /// `cancel` was called on this very node, or its deadline passed.
@@ -116,6 +117,38 @@ pub(crate) struct Effects {
     pub(crate) overdue: Option<Instant>,
 }
 
+impl Effects {
+    /// Wakes a task: it is put on its list, and who polls that list is woken, up to the root. If it runs, or is
+    /// on its list already, it is told to poll once more.
+    #[inline]
+    pub(crate) fn wake_task(&mut self, task: &Task) {
+        let Some(owner) = self.queue(task) else { return };
+        self.wake_owner(owner);
+    }
+
+    fn wake_owner(&mut self, mut owner: Owner) {
+        loop {
+            match owner {
+                Owner::Foreign(waker) => return self.wake.push(waker),
+                Owner::Task(task) => match self.queue(&task) {
+                    Some(next) => owner = next,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    #[inline]
+    fn queue(&mut self, task: &Task) -> Option<Owner> {
+        let owner = task.queue()?;
+        self.is_scheduled = true;
+        if context::is_watched() {
+            self.announce.extend(task.known_node());
+        }
+        owner
+    }
+}
+
 /// Wakers, in the order in which they are to be woken. One needs no allocation.
 #[derive(Default)]
 pub(crate) struct Wakers {
@@ -144,10 +177,8 @@ impl Node {
     pub(crate) fn new(kind: Kind, place: &'static Location<'static>) -> Self {
         Node {
             parent: None,
-            first_child: None,
-            last_child: None,
-            prev: None,
-            next: None,
+            index: 0,
+            children: Children::None,
             first_wait: None,
             called: false,
             shield: false,
@@ -239,13 +270,13 @@ impl State {
                 node.reason = node.reason.or_else(|| above.reason.clone());
             }
             node.parent = Some(parent);
-            node.prev = above.last_child;
         }
-        let (parent, prev) = (node.parent, node.prev);
+        let parent = node.parent;
         self.tasks += usize::from(node.is_task());
         let id = self.nodes.insert(node);
         if let Some(parent) = parent {
-            self.join_siblings(id, parent, prev);
+            let index = self.nodes[parent].children.push(id);
+            self.nodes[id].index = index;
         }
         self.validate(id);
         id
@@ -256,10 +287,10 @@ impl State {
     #[inline]
     pub(crate) fn remove(&mut self, id: NodeId) -> Option<Node> {
         let node = self.nodes.remove(id)?;
-        self.close_gap((node.parent, node.prev, node.next));
+        self.leave_parent(node.parent, node.index);
         self.tasks -= usize::from(node.is_task());
-        if let Some(orphan) = node.first_child {
-            self.release(orphan);
+        if !matches!(node.children, Children::None) {
+            self.release(&node.children);
         }
         if node.timer() != Timer::Never {
             self.forget_timer(node.timer());
@@ -273,22 +304,14 @@ impl State {
         is_there.then(|| self.remove(id)).flatten()
     }
 
-    /// Makes roots of `orphan` and its younger siblings, whose parent has gone.
+    /// Makes roots of those whose parent has gone.
     #[cold]
-    fn release(&mut self, orphan: NodeId) {
-        let mut orphan = Some(orphan);
-        let mut stale = Vec::new();
-        while let Some(child) = orphan {
-            let links = &mut self.nodes[child];
-            orphan = links.next.take();
-            links.prev = None;
-            links.parent = None;
-            if links.effective && !links.called {
-                stale.push(child);
-            }
+    fn release(&mut self, orphans: &Children) {
+        for orphan in orphans.iter() {
+            self.nodes[orphan].parent = None;
         }
-        for child in stale {
-            self.walk(child, &mut Effects::default()); // ceasing to be cancelled wakes nobody
+        for orphan in orphans.iter() {
+            self.walk(orphan, &mut Effects::default()); // ceasing to be cancelled wakes nobody
         }
     }
 
@@ -391,8 +414,7 @@ impl State {
 
     /// The children of a node, in the order in which they entered the tree.
     pub(crate) fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        let first = self.nodes.get(id).and_then(|node| node.first_child);
-        std::iter::successors(first, |&child| self.nodes[child].next)
+        self.nodes.get(id).into_iter().flat_map(|node| node.children.iter())
     }
 
     /// The same: they may have entered the tree in another order than they came.
@@ -425,24 +447,6 @@ impl State {
         self.nodes.get(id).map_or_else(|| "ended".to_owned(), Node::label)
     }
 
-    /// Wakes a task: it is put on its list, and who polls that list is woken, up to the root. If it runs, or is
-    /// on its list already, it is told to poll once more.
-    pub(crate) fn wake_task(&mut self, id: NodeId, fx: &mut Effects) {
-        let mut at = id;
-        loop {
-            let Some(owner) = self.task(at).and_then(Task::queue) else { return };
-            fx.is_scheduled = true;
-            if context::is_watched() {
-                fx.announce.push(at);
-            }
-            match owner {
-                Some(Owner::Task(owner)) => at = owner,
-                Some(Owner::Foreign(waker)) => return fx.wake.push(waker),
-                None => return,
-            }
-        }
-    }
-
     pub(crate) fn forget_timer(&mut self, timer: Timer) {
         self.deadlines.forget(timer);
         let State { nodes, waits, deadlines, .. } = self;
@@ -458,7 +462,8 @@ impl State {
     fn walk(&mut self, start: NodeId, fx: &mut Effects) {
         let mut at = start;
         loop {
-            let descend = self.flip(at, fx).then(|| self.nodes[at].first_child).flatten();
+            let descend =
+                self.flip(at, fx).then(|| self.nodes[at].children.at_or_after(0)).flatten();
             at = match descend {
                 Some(child) => child,
                 None => match self.next_in_walk(at, start) {
@@ -509,52 +514,45 @@ impl State {
     fn next_in_walk(&self, mut at: NodeId, start: NodeId) -> Option<NodeId> {
         while at != start {
             let node = &self.nodes[at];
-            if node.next.is_some() {
-                return node.next;
+            let above = node.parent?;
+            let next = self.nodes[above].children.at_or_after(node.index + 1);
+            if next.is_some() {
+                return next;
             }
-            at = node.parent?;
+            at = above;
         }
         None
     }
 
     fn link(&mut self, id: NodeId, parent: Option<NodeId>) {
         let Some(parent) = parent.filter(|&p| self.nodes.contains_key(p)) else { return };
-        let prev = self.nodes[parent].last_child;
+        let index = self.nodes[parent].children.push(id);
         let node = &mut self.nodes[id];
         node.parent = Some(parent);
-        node.prev = prev;
-        self.join_siblings(id, parent, prev);
-    }
-
-    /// Tells the parent and the elder sibling of a new youngest child.
-    #[inline]
-    fn join_siblings(&mut self, id: NodeId, parent: NodeId, prev: Option<NodeId>) {
-        let above = &mut self.nodes[parent];
-        above.last_child = Some(id);
-        match prev {
-            Some(prev) => self.nodes[prev].next = Some(id),
-            None => above.first_child = Some(id),
-        }
+        node.index = index;
     }
 
     fn unlink(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
-        let links = (node.parent.take(), node.prev.take(), node.next.take());
-        self.close_gap(links);
+        let (parent, index) = (node.parent.take(), node.index);
+        self.leave_parent(parent, index);
     }
 
-    /// Joins the siblings of a node that is no longer between them.
+    /// One of the children of `parent`, if there is such a node, has gone.
     #[inline]
-    fn close_gap(&mut self, links: (Option<NodeId>, Option<NodeId>, Option<NodeId>)) {
-        let (Some(parent), prev, next) = links else { return };
-        match prev {
-            Some(prev) => self.nodes[prev].next = next,
-            None => self.nodes[parent].first_child = next,
+    fn leave_parent(&mut self, parent: Option<NodeId>, index: u32) {
+        if let Some(parent) = parent
+            && self.nodes[parent].children.remove(index)
+        {
+            self.close_up(parent);
         }
-        match next {
-            Some(next) => self.nodes[next].prev = prev,
-            None => self.nodes[parent].last_child = prev,
-        }
+    }
+
+    #[cold]
+    fn close_up(&mut self, parent: NodeId) {
+        let mut children = std::mem::take(&mut self.nodes[parent].children);
+        children.close_up(|child, index| self.nodes[child].index = index);
+        self.nodes[parent].children = children;
     }
 
     /// Checks the invariants around `changed`; the whole tree while it is small, and every so often when it is not.
@@ -579,22 +577,12 @@ impl State {
         let above = node.parent.is_some_and(|p| self.nodes[p].effective);
         assert_eq!(node.effective, node.called || (!node.shield && above), "invariant 1");
         assert!(!node.effective || node.reason.is_some(), "invariant 3");
-        match (node.prev, node.parent) {
-            (Some(prev), parent) => {
-                assert_eq!(self.nodes[prev].next, Some(id), "invariant 2");
-                assert_eq!(self.nodes[prev].parent, parent, "invariant 2");
-            }
-            (None, Some(parent)) => {
-                assert_eq!(self.nodes[parent].first_child, Some(id), "invariant 2");
-            }
-            (None, None) => {}
+        if let Some(parent) = node.parent {
+            let children = &self.nodes[parent].children;
+            assert_eq!(children.at_or_after(node.index), Some(id), "invariant 2");
         }
-        match (node.next, node.parent) {
-            (Some(next), _) => assert_eq!(self.nodes[next].prev, Some(id), "invariant 2"),
-            (None, Some(parent)) => {
-                assert_eq!(self.nodes[parent].last_child, Some(id), "invariant 2");
-            }
-            (None, None) => {}
+        for child in node.children.iter() {
+            assert_eq!(self.nodes[child].parent, Some(id), "invariant 2");
         }
     }
 }

@@ -22,6 +22,7 @@ use slotmap::new_key_type;
 
 use crate::deadlines::{Limit, Target, Timer};
 use crate::error::Cancelled;
+use crate::nursery::erase::Task;
 use crate::park::{LotCore, Place};
 use crate::run::Run;
 use crate::run::context;
@@ -47,7 +48,7 @@ pub(crate) struct Wait {
     /// The node whose cancellation interrupts it.
     pub(crate) node: NodeId,
     /// The task that polls it.
-    task: NodeId,
+    task: Task,
     prev_on_node: Option<WaitId>,
     pub(crate) next_on_node: Option<WaitId>,
     /// The lot it is parked in, while `state` is `Waiting`.
@@ -69,8 +70,9 @@ impl Wait {
         Some(Place { lot, prev: self.prev_in_lot.take(), next: self.next_in_lot.take() })
     }
 
+    /// The node of the task that polls it.
     pub(crate) fn task(&self) -> NodeId {
-        self.task
+        self.task.known_node().expect("who waits has a node")
     }
 }
 
@@ -98,14 +100,12 @@ impl State {
             return false;
         }
         wait.state = result;
-        let (waker, task) = (wait.waker.take(), wait.task);
-        let place = wait.take_place_in_lot();
-        if let Some(place) = place {
-            self.close_ranks(&place);
-        }
-        match waker {
+        match wait.waker.take() {
             Some(waker) => fx.wake.push(waker),
-            None => self.wake_task(task, fx),
+            None => fx.wake_task(&wait.task),
+        }
+        if let Some(place) = wait.take_place_in_lot() {
+            self.close_ranks(&place);
         }
         true
     }
@@ -192,7 +192,7 @@ impl State {
     }
 
     /// Moves a wait to the node and task in which its operation is polled now.
-    fn move_wait(&mut self, id: WaitId, node: NodeId, task: NodeId, fx: &mut Effects) {
+    fn move_wait(&mut self, id: WaitId, node: NodeId, fx: &mut Effects) {
         self.leave_node(id);
         let head = self.nodes.get(node).and_then(|n| n.first_wait);
         if let Some(head) = head {
@@ -203,7 +203,9 @@ impl State {
         }
         let wait = &mut self.waits[id];
         wait.node = node;
-        wait.task = task;
+        if let Some(task) = context::current() {
+            wait.task = task;
+        }
         wait.next_on_node = head;
         if self.effective(node) {
             self.wake_wait(id, WaitState::Cancelled, fx);
@@ -247,7 +249,7 @@ impl Slot {
     pub(crate) fn register(&mut self, cx: &Context<'_>, params: Params<'_>) {
         debug_assert!(self.entry.is_none());
         let run = context::current_run_at(params.label.what, params.label.place);
-        let (node, task) = context::position_at(params.label.what, params.label.place);
+        let (node, task) = context::place_at(params.label.what, params.label.place);
         context::count_schedule_point();
         if let Some(lot) = params.lot {
             lot.adopt(&run);
@@ -289,12 +291,13 @@ impl Slot {
             Some(wait) if wait.state != WaitState::Waiting => return Poll::Ready(wait.state),
             Some(_) => {}
         }
-        let (node, task) = context::position("something that waits");
+        let node = context::position("something that waits");
         let own_waker = context::is_task_waker(cx.waker());
         {
             let state = run.state.borrow();
             let wait = &state.waits[*id];
-            if (wait.node, wait.task) == (node, task) && own_waker && wait.waker.is_none() {
+            let is_there = wait.node == node && context::is_current_task(&wait.task);
+            if is_there && own_waker && wait.waker.is_none() {
                 return Poll::Pending;
             }
         }
@@ -302,8 +305,8 @@ impl Slot {
         let (old, state) = run.change(|state, fx| {
             let wait = &mut state.waits[*id];
             let old = std::mem::replace(&mut wait.waker, waker);
-            if (wait.node, wait.task) != (node, task) {
-                state.move_wait(*id, node, task, fx);
+            if wait.node != node || !context::is_current_task(&wait.task) {
+                state.move_wait(*id, node, fx);
             }
             (old, state.waits[*id].state)
         });

@@ -42,12 +42,11 @@
     reason = "children may borrow what outlives their nursery; see the rules above"
 )]
 
-use std::alloc::{Layout, dealloc};
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -58,6 +57,7 @@ use std::{process, thread};
 
 use crate::instrument::Instrument;
 use crate::nursery::Nursery;
+use crate::nursery::pool::{self, Block, Part, Pool};
 use crate::nursery::ready::{Owner, Ready};
 use crate::run::Run;
 use crate::run::context::{self, Frame};
@@ -125,7 +125,8 @@ struct Actions {
     clear: unsafe fn(&Task),
     /// Moves the value, if there is one, to an `Option` of its type. The task has ended.
     take: unsafe fn(&Task, *mut ()),
-    layout: Layout,
+    /// Frees the memory. Nobody points to it any more, and nothing is in it.
+    free: unsafe fn(NonNull<Head>),
 }
 
 /// What is to be done when a task ends.
@@ -186,7 +187,7 @@ where
     D::Value: 'a,
 {
     let Birth { parent, place, extra, in_tree } = birth;
-    let cell = Box::new(TaskCell {
+    let cell = TaskCell {
         head: Head {
             common: Common {
                 refs: AtomicUsize::new(1),
@@ -209,8 +210,8 @@ where
         done: UnsafeCell::new(ManuallyDrop::new(done)),
         content: UnsafeCell::new(Content::Future(future)),
         _pinned: PhantomPinned,
-    });
-    let task = Task(NonNull::from(Box::leak(cell)).cast());
+    };
+    let task = Task(cell.place(&run.pool).cast());
     if in_tree || extra.is_some() || !run.instruments.is_empty() {
         let node = task.enter_tree(run, extra);
         run.instrument(|i| i.task_spawned(run.task_id(node)));
@@ -492,6 +493,12 @@ impl Task {
         }
     }
 
+    /// Is `waker` one of this task's?
+    #[inline]
+    pub(crate) fn is_woken_by(&self, waker: &Waker) -> bool {
+        waker.data() == self.0.as_ptr().cast_const().cast() && std::ptr::eq(waker.vtable(), &WAKER)
+    }
+
     /// As a waker borrows it.
     fn raw(&self) -> RawWaker {
         RawWaker::new(self.0.as_ptr().cast_const().cast(), &WAKER)
@@ -512,12 +519,6 @@ impl Current {
     pub(crate) fn with<R>(self, f: impl FnOnce(&Task) -> R) -> R {
         let task = ManuallyDrop::new(Task(self.0));
         f(&task)
-    }
-
-    /// Is `waker` one of this task's?
-    #[inline]
-    pub(crate) fn is_woken_by(self, waker: &Waker) -> bool {
-        waker.data() == self.0.as_ptr().cast_const().cast() && std::ptr::eq(waker.vtable(), &WAKER)
     }
 }
 
@@ -567,12 +568,43 @@ impl<V> Drop for Handle<V> {
 }
 
 impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
-    const ACTIONS: &'static Actions = &Actions {
-        step: Self::step,
-        clear: Self::clear,
-        take: Self::take,
-        layout: Layout::new::<Self>(),
+    const ACTIONS: &'static Actions =
+        &Actions { step: Self::step, clear: Self::clear, take: Self::take, free: Self::free };
+
+    /// How many parts of a pool's block it takes. `None`: more than there are.
+    const PARTS: Option<usize> = {
+        let parts = size_of::<Self>().div_ceil(size_of::<Part>());
+        let fits = parts <= pool::LARGEST && align_of::<Self>() <= align_of::<Part>();
+        if fits { Some(parts) } else { None }
     };
+
+    /// Puts it where it stays.
+    #[inline]
+    fn place(self, pool: &Pool) -> NonNull<Self> {
+        let Some(parts) = Self::PARTS else { return NonNull::from(Box::leak(Box::new(self))) };
+        let place = NonNull::from(Box::leak(pool.take(parts))).cast::<Self>();
+        // SAFETY: the block is ours, and is large enough, and aligned.
+        unsafe { place.write(self) };
+        place
+    }
+
+    /// See [`Actions::free`].
+    unsafe fn free(head: NonNull<Head>) {
+        let Some(parts) = Self::PARTS else {
+            // SAFETY: `place` made it a box. Nothing that is left in it has a destructor.
+            return drop(unsafe { Box::from_raw(head.cast::<ManuallyDrop<Self>>().as_ptr()) });
+        };
+        // SAFETY: by the caller's promise.
+        let common = unsafe { &head.as_ref().common };
+        let is_home = context::is_home(common.inbox, common.generation);
+        let block = NonNull::slice_from_raw_parts(head.cast::<MaybeUninit<Part>>(), parts);
+        // SAFETY: `place` made it of this box.
+        let block: Block = unsafe { Box::from_raw(block.as_ptr()) };
+        context::with_run(|run| match run {
+            Some(run) if is_home => run.pool.put(block),
+            _ => drop(block),
+        });
+    }
 
     /// # Safety
     ///
@@ -775,20 +807,17 @@ unsafe fn retain(head: NonNull<Head>) {
 
 /// Takes a reference away. With the last one the memory goes; the task has ended (rule 3).
 unsafe fn release(head: NonNull<Head>) {
-    let layout = {
-        // SAFETY: the caller has a reference.
-        let common = unsafe { &head.as_ref().common };
-        // Whoever has the only one is alone.
-        if common.refs.load(Ordering::Acquire) != 1 {
-            if common.refs.fetch_sub(1, Ordering::Release) != 1 {
-                return;
-            }
-            fence(Ordering::Acquire);
+    // SAFETY: the caller has a reference.
+    let common = unsafe { &head.as_ref().common };
+    // Whoever has the only one is alone.
+    if common.refs.load(Ordering::Acquire) != 1 {
+        if common.refs.fetch_sub(1, Ordering::Release) != 1 {
+            return;
         }
-        common.actions.layout
-    };
-    // SAFETY: made by `Box::new` with this layout; nobody points to it any more, and its content has gone.
-    unsafe { dealloc(head.as_ptr().cast(), layout) };
+        fence(Ordering::Acquire);
+    }
+    // SAFETY: that was the last reference; the task has ended, so that nothing is in the cell.
+    unsafe { (common.actions.free)(head) };
 }
 
 fn head_of(waker: *const ()) -> NonNull<Head> {

@@ -44,7 +44,7 @@ pub(crate) struct Ready {
 /// Who is to be woken when something is put on a list.
 pub(crate) enum Owner {
     /// A task of the run, which polls the nursery with its own waker.
-    Task(NodeId),
+    Task(Task),
     /// Something else in which the nursery is polled.
     Foreign(Waker),
 }
@@ -52,23 +52,21 @@ pub(crate) enum Owner {
 impl Owner {
     pub(crate) fn wake(self, run: &Run) {
         match self {
-            Owner::Task(task) => run.change(|state, fx| state.wake_task(task, fx)),
+            Owner::Task(task) => run.change(|_, fx| fx.wake_task(&task)),
             Owner::Foreign(waker) => waker.wake(),
         }
     }
 
     fn is_like(&self, waker: &Waker) -> bool {
         match self {
-            Owner::Task(task) => {
-                context::is_task_waker(waker) && context::current_task() == Some(*task)
-            }
+            Owner::Task(task) => task.is_woken_by(waker),
             Owner::Foreign(owner) => !context::is_task_waker(waker) && owner.will_wake(waker),
         }
     }
 
     fn new(waker: &Waker) -> Self {
-        match context::current_task() {
-            Some(task) if context::is_task_waker(waker) => Owner::Task(task),
+        match context::current() {
+            Some(task) if task.is_woken_by(waker) => Owner::Task(task),
             _ => Owner::Foreign(waker.clone()),
         }
     }

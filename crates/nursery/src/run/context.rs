@@ -337,7 +337,8 @@ pub(crate) fn watch() {
 /// Is this a waker of the current task?
 #[inline]
 pub(crate) fn is_task_waker(waker: &Waker) -> bool {
-    HOT.with(|hot| hot.current.get()).is_some_and(|current| current.is_woken_by(waker))
+    HOT.with(|hot| hot.current.get())
+        .is_some_and(|current| current.with(|task| task.is_woken_by(waker)))
 }
 
 /// Is the current node effectively cancelled? Counts as a cancel point.
@@ -441,23 +442,38 @@ pub(crate) fn current_run_at(what: &str, place: &Location<'_>) -> Rc<Run> {
     }
 }
 
-/// The current node and task.
+/// The current node.
 ///
 /// # Panics
 ///
 /// Outside a task, with advice.
 #[track_caller]
-pub(crate) fn position(what: &str) -> (NodeId, NodeId) {
+pub(crate) fn position(what: &str) -> NodeId {
     position_at(what, Location::caller())
 }
 
 /// The same, for what was made at `place`.
-pub(crate) fn position_at(what: &str, place: &Location<'_>) -> (NodeId, NodeId) {
+pub(crate) fn position_at(what: &str, place: &Location<'_>) -> NodeId {
     settle();
-    match (current_node(), known_task()) {
-        (Some(node), Some(task)) => (node, task),
-        _ => outside(what, place),
-    }
+    current_node().unwrap_or_else(|| outside(what, place))
+}
+
+/// The current node and task, for what was made at `place`.
+#[inline]
+pub(crate) fn place_at(what: &str, place: &Location<'_>) -> (NodeId, Task) {
+    settle();
+    current_node().zip(current()).unwrap_or_else(|| outside(what, place))
+}
+
+/// The current task.
+#[inline]
+pub(crate) fn current() -> Option<Task> {
+    HOT.with(|hot| hot.current.get()).map(|current| current.with(Task::clone))
+}
+
+#[inline]
+pub(crate) fn is_current_task(task: &Task) -> bool {
+    HOT.with(|hot| hot.current.get()).is_some_and(|current| current.with(|it| it.is(task)))
 }
 
 /// The node of the current task.

@@ -33,7 +33,7 @@ const POLL_STEPS: u64 = 4096;
 
 /// Deadlines wake the thread at most once in this time: where they are dense, they are served together. One that stands
 /// alone is served at once.
-const TICK: Duration = Duration::from_micros(500);
+const TICK: Duration = Duration::from_millis(1);
 
 pub(crate) enum Turn {
     /// Something is ready.

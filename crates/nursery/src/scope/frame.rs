@@ -38,7 +38,7 @@ impl Frame {
     /// Adds a node below the current one.
     pub(crate) fn enter(&mut self, what: &str, mut node: Node, limit: Limit) -> NodeId {
         let run = context::current_run_at(what, node.place);
-        let (parent, _) = context::position_at(what, node.place);
+        let parent = context::position_at(what, node.place);
         node.born = run.birth();
         let id = {
             let mut state = run.state.borrow_mut();
@@ -60,7 +60,7 @@ impl Frame {
     #[track_caller]
     pub(crate) fn inside<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let (run, id) = self.entry.as_ref().expect("entered");
-        let (parent, _) = context::position("a scope or nursery");
+        let parent = context::position("a scope or nursery");
         assert!(
             context::is_current(run),
             "a scope or nursery that was entered in one run was polled in another\n\
