@@ -28,7 +28,8 @@ use std::time::{Duration, Instant};
 
 use crate::deadlines::queue::{Entry, Queue};
 use crate::tree::NodeId;
-use crate::wait::WaitId;
+use crate::wait::Waiter;
+use crate::wait::apart::WaitId;
 
 /// A time limit, as users give it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,35 +49,49 @@ pub(crate) enum Timer {
     #[default]
     Never,
     /// Nanoseconds, which count from the next reading of the clock.
-    After(Tick),
+    After {
+        after: Tick,
+        seq: u32,
+    },
     At {
         at: Tick,
         seq: u32,
     },
 }
 
+impl Timer {
+    /// Which one it is of all that were set.
+    pub(crate) fn seq(self) -> Option<u32> {
+        match self {
+            Timer::Never => None,
+            Timer::After { seq, .. } | Timer::At { seq, .. } => Some(seq),
+        }
+    }
+}
+
 /// Who is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Scope(NodeId),
-    Sleeper(WaitId),
+    /// The wait in the cell of this task.
+    Sleeper(NodeId),
+    Apart(WaitId),
 }
 
 /// Up to this many stale entries are never worth a sweep.
 const SWEEP_ABOVE: usize = 64;
 
-#[derive(Debug)]
 pub(crate) struct Deadlines {
     epoch: Instant,
     queue: Queue,
     /// Targets whose timer is `After`: resolved at the next reading of the clock.
-    fresh: Vec<Target>,
+    fresh: Vec<(Target, u32)>,
     /// With so many fresh targets, those that have gone are swept.
     sweep_fresh_at: usize,
     next_seq: u32,
     stale: usize,
     /// The buffer of [`take_due`](Self::take_due).
-    due: Vec<WaitId>,
+    due: Vec<Waiter>,
 }
 
 impl Deadlines {
@@ -106,8 +121,9 @@ impl Deadlines {
         match limit {
             Limit::Never => Timer::Never,
             Limit::Timeout(after) => {
-                self.fresh.push(target);
-                Timer::After(nanos(after))
+                let seq = self.number();
+                self.fresh.push((target, seq));
+                Timer::After { after: nanos(after), seq }
             }
             Limit::At(at) => self.arm(target, self.tick(at)),
         }
@@ -125,10 +141,27 @@ impl Deadlines {
         if at == Tick::MAX {
             return Timer::Never; // in 584 years
         }
-        let seq = self.next_seq;
-        self.next_seq = self.next_seq.wrapping_add(1);
+        let seq = self.number();
         self.queue.push(Entry { at, seq, target });
         Timer::At { at, seq }
+    }
+
+    fn number(&mut self) -> u32 {
+        let seq = self.next_seq;
+        self.next_seq = seq.wrapping_add(1);
+        seq
+    }
+
+    /// Registers a timer for another target than before.
+    pub(crate) fn hand_on(&mut self, timer: Timer, target: Target) -> Timer {
+        self.forget(timer);
+        match timer {
+            Timer::Never => Timer::Never,
+            Timer::After { after, .. } => {
+                self.set(target, Limit::Timeout(Duration::from_nanos(after)))
+            }
+            Timer::At { at, .. } => self.arm(target, at),
+        }
     }
 
     /// Notes that a target with `timer` has gone or got another one.
@@ -138,12 +171,12 @@ impl Deadlines {
         }
     }
 
-    pub(crate) fn take_fresh(&mut self) -> Vec<Target> {
+    pub(crate) fn take_fresh(&mut self) -> Vec<(Target, u32)> {
         std::mem::take(&mut self.fresh)
     }
 
     /// Gives back the buffer of `take_fresh`.
-    pub(crate) fn put_fresh_buffer(&mut self, mut buffer: Vec<Target>) {
+    pub(crate) fn put_fresh_buffer(&mut self, mut buffer: Vec<(Target, u32)>) {
         if self.fresh.is_empty() {
             buffer.clear();
             self.fresh = buffer;
@@ -151,12 +184,12 @@ impl Deadlines {
     }
 
     /// Lends a buffer for the sleepers that are due.
-    pub(crate) fn take_due(&mut self) -> Vec<WaitId> {
+    pub(crate) fn take_due(&mut self) -> Vec<Waiter> {
         std::mem::take(&mut self.due)
     }
 
     /// Gives back the buffer of `take_due`.
-    pub(crate) fn put_due_buffer(&mut self, mut buffer: Vec<WaitId>) {
+    pub(crate) fn put_due_buffer(&mut self, mut buffer: Vec<Waiter>) {
         buffer.clear();
         self.due = buffer;
     }
@@ -208,9 +241,9 @@ impl Deadlines {
     }
 
     /// Drops fresh targets that have gone, when there are many: a task may enter any number of time limits in one step.
-    pub(crate) fn sweep_fresh(&mut self, is_fresh: impl Fn(Target) -> bool) {
+    pub(crate) fn sweep_fresh(&mut self, is_fresh: impl Fn(Target, u32) -> bool) {
         if self.fresh.len() >= self.sweep_fresh_at {
-            self.fresh.retain(|&target| is_fresh(target));
+            self.fresh.retain(|&(target, seq)| is_fresh(target, seq));
             self.sweep_fresh_at = SWEEP_ABOVE.max(self.fresh.len() * 2);
         }
     }
@@ -284,6 +317,6 @@ mod tests {
             state.remove(id);
             assert!(state.deadlines.fresh.len() <= SWEEP_ABOVE, "{}", state.deadlines.fresh.len());
         }
-        assert!(state.deadlines.fresh.contains(&Target::Scope(kept)));
+        assert!(state.deadlines.fresh.iter().any(|(target, _)| *target == Target::Scope(kept)));
     }
 }

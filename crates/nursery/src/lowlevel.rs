@@ -257,26 +257,28 @@ pub fn wait_all_tasks_blocked(
                 WaitState::Cancelled => Err(slot.cancelled()),
                 _ => Ok(()),
             };
-            forget_blocked(slot.id());
             slot.withdraw();
+            forget_blocked();
             return Poll::Ready(result);
         }
         let run = context::current_run_at(label.what, label.place);
         std::task::ready!(check.poll_check(cx))?;
         slot.register(cx, Params { label, limit: Limit::Never, lot: None, outside: false });
-        let id = slot.id().expect("registered");
+        let waiter = slot.waiter().expect("registered").clone();
         // Entries of waits that were dropped go here.
         let state = run.state.borrow();
         let mut blocked = run.blocked.borrow_mut();
-        blocked.retain(|(_, wait)| state.waits.contains_key(*wait));
-        blocked.push((cushion, id));
+        blocked.retain(|(_, wait)| state.has_wait(wait));
+        blocked.push((cushion, waiter));
         Poll::Pending
     })
 }
 
-fn forget_blocked(id: Option<crate::wait::WaitId>) {
+/// Takes those out that wait no longer.
+fn forget_blocked() {
     if let Some(run) = context::try_current_run() {
-        run.blocked.borrow_mut().retain(|(_, wait)| Some(*wait) != id);
+        let state = run.state.borrow();
+        run.blocked.borrow_mut().retain(|(_, wait)| state.has_wait(wait));
     }
 }
 

@@ -5,12 +5,13 @@
 //! done; a cancellation that comes earlier has taken the waiter out of the queue already. If a waiter's future is
 //! dropped after the hand-off, what was handed over is dropped: make it a guard, whose drop passes it on.
 //!
-//! The links of the queue are in the waiters' own records ([`crate::wait`]); a lot holds the ends.
+//! Each waiter has a ticket, by which its place in the queue is found when it leaves before its turn.
 
 pub(crate) mod breakers;
+mod queue;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -21,67 +22,67 @@ use std::task::{Context, Poll, ready};
 use crate::checkpoint::{RaiseIfCancelled, raise_if_cancelled};
 use crate::deadlines::Limit;
 use crate::error::Cancelled;
+use crate::park::queue::Queue;
 use crate::run::{Run, context};
 use crate::stats::TaskId;
 use crate::tree::State;
-use crate::wait::{Label, Params, Slot, Wait, WaitId, WaitState};
+use crate::wait::{Label, Params, Slot, WaitState, Waiter};
 
 /// The part of a lot that the run knows.
 #[derive(Default)]
 pub(crate) struct LotCore {
-    head: Cell<Option<WaitId>>,
-    tail: Cell<Option<WaitId>>,
+    queue: RefCell<Queue>,
     len: Cell<usize>,
+    /// The next waiter's.
+    ticket: Cell<u64>,
     /// The run whose tasks are parked here. Present while there are any.
     run: RefCell<Option<Rc<Run>>>,
     broken_by: RefCell<Vec<TaskId>>,
 }
 
-impl State {
-    /// Appends a wait to a lot.
-    fn enter_lot(&mut self, id: WaitId, lot: &Rc<LotCore>) {
-        let tail = lot.append(id);
-        if let Some(tail) = tail {
-            self.waits[tail].next_in_lot = Some(id);
-        }
-        let wait = &mut self.waits[id];
-        wait.prev_in_lot = tail;
-        wait.lot = Some(lot.clone());
-    }
-
-    /// Joins the neighbours of one who has left its lot.
-    #[inline]
-    pub(crate) fn close_ranks(&mut self, gap: &Place) {
-        let Place { lot, prev, next } = gap;
-        match *prev {
-            Some(prev) => self.waits[prev].next_in_lot = *next,
-            None => lot.head.set(*next),
-        }
-        match *next {
-            Some(next) => self.waits[next].prev_in_lot = *prev,
-            None => lot.tail.set(*prev),
-        }
-        lot.len.set(lot.len.get() - 1);
-    }
-}
-
-/// Where in a lot a wait is, or was.
+/// Where in a lot a wait is.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) lot: Rc<LotCore>,
-    pub(crate) prev: Option<WaitId>,
-    pub(crate) next: Option<WaitId>,
+    /// Never used again in this lot.
+    pub(crate) ticket: u64,
+}
+
+impl Place {
+    /// Leaves the lot, unless that has been emptied.
+    #[inline]
+    pub(crate) fn leave(self) {
+        self.lot.remove(self.ticket);
+    }
+
+    /// Somebody else has this place from now on.
+    pub(crate) fn give_to(&self, waiter: Waiter) {
+        self.lot.queue.borrow_mut().replace(self.ticket, waiter);
+    }
 }
 
 impl LotCore {
-    /// Adds a wait at the end. Returns the one that was there.
+    /// Adds a wait at the end. Returns its ticket.
     #[inline]
-    pub(crate) fn append(&self, id: WaitId) -> Option<WaitId> {
-        let tail = self.tail.replace(Some(id));
-        if tail.is_none() {
-            self.head.set(Some(id));
-        }
+    pub(crate) fn append(&self, waiter: Waiter) -> u64 {
+        let ticket = self.ticket.get();
+        self.ticket.set(ticket + 1);
+        self.queue.borrow_mut().push(ticket, waiter);
         self.len.set(self.len.get() + 1);
-        tail
+        ticket
+    }
+
+    #[inline]
+    fn remove(&self, ticket: u64) {
+        if self.queue.borrow_mut().remove(ticket) {
+            self.len.set(self.len.get() - 1);
+        }
+    }
+
+    /// Who has waited longest.
+    #[inline]
+    fn first(&self) -> Option<(u64, Waiter)> {
+        self.queue.borrow().first().cloned()
     }
 
     /// The run of those who are parked here, if there are any.
@@ -92,28 +93,28 @@ impl LotCore {
 
     /// Are its waiters gone with their run, because their futures were forgotten, not dropped?
     fn is_left_behind(&self, run: &Run) -> bool {
-        self.head.get().is_some_and(|head| !run.state.borrow().waits.contains_key(head))
+        let state = run.state.borrow();
+        run.is_closed() || self.first().is_some_and(|(_, first)| !state.has_wait(&first))
     }
 
     fn clear(&self) {
-        self.head.set(None);
-        self.tail.set(None);
+        self.queue.take();
         self.len.set(0);
     }
 
-    /// Takes the oldest waiter out and gives it its result; before that, `hand_over` is called with its key.
+    /// Takes the oldest waiter out and gives it its result; before that, `hand_over` is called with its ticket.
     #[inline]
-    fn wake_first(&self, result: WaitState, hand_over: impl FnOnce(Key)) -> Option<TaskId> {
+    fn wake_first(&self, result: WaitState, hand_over: impl FnOnce(u64)) -> Option<TaskId> {
         let run = self.run()?;
         let task = run.change(|state, fx| {
-            let id = self.head.get()?;
-            let Some(task) = state.waits.get(id).map(Wait::task) else {
+            let (ticket, waiter) = self.first()?;
+            if run.is_closed() || !state.has_wait(&waiter) {
                 self.clear(); // see `is_left_behind`
                 return None;
-            };
-            hand_over((Rc::as_ptr(&run), id));
-            state.wake_wait(id, result, fx);
-            Some(task)
+            }
+            hand_over(ticket);
+            state.wake_wait(&waiter, result, fx);
+            state.task_of_wait(&waiter)
         })?;
         Some(run.task_id(task))
     }
@@ -203,17 +204,14 @@ struct Lot<V> {
     /// What has been handed over and not been fetched yet.
     handed: RefCell<Notes<V>>,
     /// Where waiters that parked here have been reparked to.
-    moved: RefCell<Notes<Rc<Lot<V>>>>,
+    moved: RefCell<Notes<(Rc<Lot<V>>, u64)>>,
 }
 
-/// A waiter. Its run belongs to it: a `Park` may outlive its run, and another run has the same `WaitId`s.
-type Key = (*const Run, WaitId);
-
-/// What has been noted for waiters, and is fetched in the order in which it was noted. Mostly there are very few.
+/// What has been noted for waiters, by ticket, and is fetched in the order in which it was noted. Mostly there are very few.
 struct Notes<T> {
     /// Older than all of `many`.
-    few: Vec<(Key, T)>,
-    many: BTreeMap<Key, VecDeque<T>>,
+    few: Vec<(u64, T)>,
+    many: BTreeMap<u64, T>,
 }
 
 const FEW: usize = 16;
@@ -228,56 +226,52 @@ impl<T> Notes<T> {
     }
 
     #[inline]
-    fn put(&mut self, key: Key, note: T) {
+    fn put(&mut self, ticket: u64, note: T) {
         if self.many.is_empty() && self.few.len() < FEW {
-            self.few.push((key, note));
+            self.few.push((ticket, note));
         } else {
-            self.many.entry(key).or_default().push_back(note);
+            self.many.insert(ticket, note);
         }
     }
 
     #[inline]
-    fn take(&mut self, key: Key) -> Option<T> {
+    fn take(&mut self, ticket: u64) -> Option<T> {
         if let [(only, _)] = self.few[..]
-            && only == key
+            && only == ticket
         {
             return self.few.pop().map(|(_, note)| note);
         }
-        self.find_and_take(key)
+        self.find_and_take(ticket)
     }
 
-    fn find_and_take(&mut self, key: Key) -> Option<T> {
-        if let Some(at) = self.few.iter().position(|(other, _)| *other == key) {
+    fn find_and_take(&mut self, ticket: u64) -> Option<T> {
+        if let Some(at) = self.few.iter().position(|(other, _)| *other == ticket) {
             return Some(self.few.remove(at).1);
         }
-        let notes = self.many.get_mut(&key)?;
-        let note = notes.pop_front();
-        if notes.is_empty() {
-            self.many.remove(&key);
-        }
-        note
+        self.many.remove(&ticket)
     }
 }
 
 impl<V> Lot<V> {
-    fn take_handed(&self, id: Key) -> Option<V> {
-        self.handed.borrow_mut().take(id)
-    }
-
-    fn take_moved(&self, id: Key) -> Option<Rc<Lot<V>>> {
-        self.moved.borrow_mut().take(id)
-    }
-
-    /// The lot in which a waiter that parked in this one has got its result, if it is another.
     #[inline]
-    fn follow(&self, id: Key) -> Option<Rc<Lot<V>>> {
-        if self.moved.borrow().is_empty() { None } else { self.follow_far(id) }
+    fn take_handed(&self, ticket: u64) -> Option<V> {
+        self.handed.borrow_mut().take(ticket)
+    }
+
+    fn take_moved(&self, ticket: u64) -> Option<(Rc<Lot<V>>, u64)> {
+        self.moved.borrow_mut().take(ticket)
+    }
+
+    /// The lot in which a waiter that parked in this one has got its result, if it is another, and its ticket there.
+    #[inline]
+    fn follow(&self, ticket: u64) -> Option<(Rc<Lot<V>>, u64)> {
+        if self.moved.borrow().is_empty() { None } else { self.follow_far(ticket) }
     }
 
     #[cold]
-    fn follow_far(&self, id: Key) -> Option<Rc<Lot<V>>> {
-        let mut at = self.take_moved(id)?;
-        while let Some(next) = at.take_moved(id) {
+    fn follow_far(&self, ticket: u64) -> Option<(Rc<Lot<V>>, u64)> {
+        let mut at = self.take_moved(ticket)?;
+        while let Some(next) = at.0.take_moved(at.1) {
             at = next;
         }
         Some(at)
@@ -323,6 +317,7 @@ impl<V> ParkingLot<V> {
             lot: self,
             check: raise_if_cancelled(),
             slot: Slot::default(),
+            ticket: 0,
             label: Label { what, place: Location::caller() },
         }
     }
@@ -339,9 +334,9 @@ impl<V> ParkingLot<V> {
     pub fn unpark_one(&self, value: V) -> Result<TaskId, V> {
         let mut value = Some(value);
         // The value is there before the task can run.
-        let hand_over = |key| {
+        let hand_over = |ticket| {
             if let Some(value) = value.take() {
-                self.lot.handed.borrow_mut().put(key, value);
+                self.lot.handed.borrow_mut().put(ticket, value);
             }
         };
         let task = self.lot.core.wake_first(WaitState::Woken, hand_over);
@@ -370,13 +365,12 @@ impl<V> ParkingLot<V> {
         }
         to.lot.core.adopt(&run);
         for _ in 0..count {
-            let Some(id) = self.lot.core.head.get() else { break };
-            let mut state = run.state.borrow_mut();
-            if let Some(place) = state.waits[id].take_place_in_lot() {
-                state.close_ranks(&place);
-            }
-            state.enter_lot(id, &to.lot.core);
-            self.lot.moved.borrow_mut().put((Rc::as_ptr(&run), id), to.lot.clone());
+            let Some((old, waiter)) = self.lot.core.first() else { break };
+            self.lot.core.remove(old);
+            let ticket = to.lot.core.append(waiter.clone());
+            let place = Place { lot: to.lot.core.clone(), ticket };
+            run.state.borrow_mut().set_place(&waiter, place);
+            self.lot.moved.borrow_mut().put(old, (to.lot.clone(), ticket));
         }
     }
 
@@ -502,6 +496,8 @@ pub struct Park<'a, V = ()> {
     lot: &'a ParkingLot<V>,
     check: RaiseIfCancelled,
     slot: Slot,
+    /// In the lot, if the slot is registered.
+    ticket: u64,
     label: Label,
 }
 
@@ -512,10 +508,6 @@ impl<V> Park<'_, V> {
     pub fn at(mut self, place: &'static Location<'static>) -> Self {
         self.label.place = place;
         self
-    }
-
-    fn key(&self) -> Option<Key> {
-        Some((Rc::as_ptr(self.slot.run()?), self.slot.id()?))
     }
 
     /// Is the task parked, or woken and not yet resumed?
@@ -535,7 +527,7 @@ impl<V> Future for Park<'_, V> {
             if let Some(broken) = this.lot.lot.core.broken() {
                 return Poll::Ready(Err(broken.into()));
             }
-            this.slot.register(
+            this.ticket = this.slot.register(
                 cx,
                 Params {
                     label: this.label,
@@ -548,16 +540,16 @@ impl<V> Future for Park<'_, V> {
         }
         let state = ready!(this.slot.poll(cx));
         let error = (state == WaitState::Cancelled).then(|| this.slot.cancelled());
-        let id = this.key().expect("registered");
         this.slot.withdraw();
-        let moved = this.lot.lot.follow(id);
-        let lot = moved.as_ref().unwrap_or(&this.lot.lot);
+        let moved = this.lot.lot.follow(this.ticket);
+        let (lot, ticket) =
+            moved.as_ref().map_or((&this.lot.lot, this.ticket), |(lot, t)| (lot, *t));
         Poll::Ready(match (state, error) {
             (_, Some(cancelled)) => Err(cancelled.into()),
             (WaitState::Broken, _) => {
                 Err(lot.core.broken().unwrap_or(Broken { by: Vec::new() }).into())
             }
-            _ => Ok(lot.take_handed(id).expect("handed over before the task was woken")),
+            _ => Ok(lot.take_handed(ticket).expect("handed over before the task was woken")),
         })
     }
 }
@@ -565,13 +557,12 @@ impl<V> Future for Park<'_, V> {
 impl<V> Drop for Park<'_, V> {
     fn drop(&mut self) {
         // A hand-off that came too late for this waiter: dropped, with nothing borrowed, it passes itself on.
-        if let Some(id) = self.key() {
-            let run = self.slot.run().cloned(); // it keeps the key from being used again
-            self.slot.withdraw();
-            let moved = self.lot.lot.follow(id);
-            let handed = moved.as_ref().unwrap_or(&self.lot.lot).take_handed(id);
+        if self.slot.withdraw().is_some() {
+            let moved = self.lot.lot.follow(self.ticket);
+            let (lot, ticket) =
+                moved.as_ref().map_or((&self.lot.lot, self.ticket), |(lot, t)| (lot, *t));
+            let handed = lot.take_handed(ticket);
             drop(handed);
-            drop(run);
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::run::turn::{HostPoll, Idler, Pace, Turn};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
 use crate::tree::{Effects, Kind, Node, NodeId, State};
-use crate::wait::{WaitId, WaitState};
+use crate::wait::{WaitState, Waiter};
 
 /// Runs `main`, and everything it starts, to the end, on this thread.
 ///
@@ -465,7 +465,7 @@ pub(crate) struct Run {
     pace: Cell<Pace>,
     host_poll: Cell<HostPoll>,
     /// Tasks in `wait_all_tasks_blocked`, with their cushion.
-    pub(crate) blocked: RefCell<Vec<(std::time::Duration, WaitId)>>,
+    pub(crate) blocked: RefCell<Vec<(std::time::Duration, Waiter)>>,
     /// How much goes on outside that will come back.
     pub(crate) busy: Cell<usize>,
     /// The first panic of a system task or an entry-queue call.
@@ -742,15 +742,12 @@ impl State {
     /// Relative timers count from `now`.
     fn resolve(&mut self, now: Instant) {
         let fresh = self.deadlines.take_fresh();
-        for &target in &fresh {
-            let timer = match target {
-                Target::Scope(id) => self.nodes.get_mut(id).and_then(Node::timer_mut),
-                Target::Sleeper(id) => self.waits.get_mut(id).map(|wait| &mut wait.timer),
-            };
-            if let Some(timer) = timer
-                && let Timer::After(after) = *timer
+        for &(target, seq) in &fresh {
+            if let Some(Timer::After { after, seq: current }) = self.timer_of(target)
+                && current == seq
             {
-                *timer = self.deadlines.resolve(target, after, now);
+                let timer = self.deadlines.resolve(target, after, now);
+                self.set_timer_of(target, timer);
             }
         }
         self.deadlines.put_fresh_buffer(fresh);
@@ -767,14 +764,13 @@ impl State {
                     self.nodes[id].take_timer();
                     self.cancel(id, |_| CancelSource::Deadline.into(), fx);
                 }
-                Target::Sleeper(id) => {
-                    self.waits[id].timer = Timer::Never;
-                    sleepers.push(id);
+                Target::Sleeper(_) | Target::Apart(_) => {
+                    sleepers.extend(self.take_sleeper(target));
                 }
             }
         }
-        for &id in &sleepers {
-            self.wake_wait(id, WaitState::Woken, fx);
+        for sleeper in &sleepers {
+            self.wake_wait(sleeper, WaitState::Woken, fx);
         }
         self.deadlines.put_due_buffer(sleepers);
     }

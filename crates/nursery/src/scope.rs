@@ -350,7 +350,7 @@ impl CancelScope {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if let Some((run, node)) = self.open() {
-            if matches!(run.state.borrow().nodes.get(node)?.timer(), Timer::After(_)) {
+            if matches!(run.state.borrow().nodes.get(node)?.timer(), Timer::After { .. }) {
                 run.now();
             }
             let state = run.state.borrow();

@@ -74,7 +74,7 @@ pub(crate) fn statistics(run: &Run) -> RunStatistics {
     let mut state = run.state.borrow_mut();
     RunStatistics {
         tasks_living: state.tasks,
-        waits: state.waits.len(),
+        waits: state.waiting_tasks().count(),
         waits_outside: state.outside,
         busy: run.busy.get(),
         nodes: state.nodes.len(),
@@ -94,7 +94,7 @@ pub(crate) fn waits_outside(run: &Run) -> usize {
 
 /// The tasks of which it is known what they wait for.
 fn waiting_tasks(state: &State) -> BTreeSet<NodeId> {
-    let mut known: BTreeSet<NodeId> = state.waits.values().map(crate::wait::Wait::task).collect();
+    let mut known: BTreeSet<NodeId> = state.waiting_tasks().collect();
     for (id, node) in &state.nodes {
         let waiter = match &node.kind {
             // Its owner; the children may be elsewhere still, while `start` waits for them.

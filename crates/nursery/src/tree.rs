@@ -44,7 +44,7 @@ use crate::park::breakers::Breakers;
 use crate::run::context;
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::tree::children::Children;
-use crate::wait::{Wait, WaitId};
+use crate::wait::apart::{Wait, WaitId};
 
 new_key_type! {
     /// A node of the tree.
@@ -56,8 +56,10 @@ pub(crate) struct Node {
     /// Where it is among its parent's children.
     index: u32,
     children: Children,
-    /// The waits that a cancellation of this node interrupts: head of a list in [`State::waits`].
+    /// The waits that a cancellation of this node interrupts, of those in [`State::waits`]: head of a list.
     pub(crate) first_wait: Option<WaitId>,
+    /// How many waits in the cells of tasks it interrupts. Not counted at a task's own node.
+    pub(crate) own_waits: u32,
     /// `cancel` was called on this very node, or its deadline passed.
     pub(crate) called: bool,
     /// Outer cancellation does not enter.
@@ -180,6 +182,7 @@ impl Node {
             index: 0,
             children: Children::None,
             first_wait: None,
+            own_waits: 0,
             called: false,
             shield: false,
             effective: false,
@@ -376,15 +379,14 @@ impl State {
 
     pub(crate) fn sweep_fresh(&mut self) {
         let State { nodes, waits, deadlines, .. } = self;
-        deadlines
-            .sweep_fresh(|target| matches!(timer_of(nodes, waits, target), Some(Timer::After(_))));
+        deadlines.sweep_fresh(|target, seq| is_live(nodes, waits, target, seq));
     }
 
     /// The deadline of a node, if it has one that counts already.
     pub(crate) fn deadline(&self, node: &Node) -> Option<Instant> {
         match node.timer() {
             Timer::At { at, .. } => self.deadlines.instant(at),
-            Timer::Never | Timer::After(_) => None,
+            Timer::Never | Timer::After { .. } => None,
         }
     }
 
@@ -445,6 +447,27 @@ impl State {
 
     pub(crate) fn label(&self, id: NodeId) -> String {
         self.nodes.get(id).map_or_else(|| "ended".to_owned(), Node::label)
+    }
+
+    pub(crate) fn timer_of(&self, target: Target) -> Option<Timer> {
+        timer_of(&self.nodes, &self.waits, target)
+    }
+
+    /// Sets the timer of a target that is there.
+    pub(crate) fn set_timer_of(&mut self, target: Target, timer: Timer) {
+        match target {
+            Target::Scope(id) => {
+                if let Some(old) = self.nodes[id].timer_mut() {
+                    *old = timer;
+                }
+            }
+            Target::Sleeper(id) => {
+                if let Some(task) = self.task(id) {
+                    task.wait().timer.set(timer);
+                }
+            }
+            Target::Apart(id) => self.waits[id].timer = timer,
+        }
     }
 
     pub(crate) fn forget_timer(&mut self, timer: Timer) {
@@ -602,19 +625,22 @@ fn timer_of(
 ) -> Option<Timer> {
     match target {
         Target::Scope(id) => nodes.get(id).map(Node::timer),
-        Target::Sleeper(id) => waits.get(id).map(|wait| wait.timer),
+        Target::Sleeper(id) => match &nodes.get(id)?.kind {
+            Kind::Task(task) => Some(task.wait().timer.get()),
+            Kind::Nursery(..) | Kind::Scope(_) => None,
+        },
+        Target::Apart(id) => waits.get(id).map(|wait| wait.timer),
     }
 }
 
-/// Does a heap entry still stand for something?
+/// Does a timer of this number still stand for something?
 pub(crate) fn is_live(
     nodes: &SlotMap<NodeId, Node>,
     waits: &SlotMap<WaitId, Wait>,
     target: Target,
     seq: u32,
 ) -> bool {
-    let timer = timer_of(nodes, waits, target);
-    matches!(timer, Some(Timer::At { seq: current, .. }) if current == seq)
+    timer_of(nodes, waits, target).and_then(Timer::seq) == Some(seq)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One wait of one operation: what a cancellation interrupts, and what a hand-off is committed to.
 //!
-//! A [`Wait`] is the record of an operation that is suspended. It has one result, whichever comes first:
+//! A wait is the record of an operation that is suspended. It has one result, whichever comes first:
 //!
 //! ```text
 //!                ┌──1──▶ Woken        the waker side committed to it; a later cancellation changes nothing
@@ -9,16 +9,17 @@
 //! ```
 //! 1. [`State::wake_wait`], by an unpark or a sleeper's timer  2. [`State::deliver`]  3. [`State::wake_wait`]
 //!
-//! The record is found by its node (for cancellation), by its parking lot (for hand-off, in order of
-//! arrival), and by its own operation, which holds its [`WaitId`] in a [`Slot`] and takes it out when it ends
-//! or is dropped.
+//! The record lies in the cell of the task that waits ([`own`]), or else in a table ([`apart`]). It is found from its node
+//! (for cancellation), from its parking lot (for hand-off, in order of arrival), and by its own operation, which holds a
+//! [`Waiter`] in a [`Slot`] and ends the wait when it ends or is dropped.
+
+pub(crate) mod apart;
+pub(crate) mod own;
 
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-
-use slotmap::new_key_type;
 
 use crate::deadlines::{Limit, Target, Timer};
 use crate::error::Cancelled;
@@ -26,12 +27,8 @@ use crate::nursery::erase::Task;
 use crate::park::{LotCore, Place};
 use crate::run::Run;
 use crate::run::context;
-use crate::tree::{Effects, NodeId, State};
-
-new_key_type! {
-    /// A suspended operation.
-    pub(crate) struct WaitId;
-}
+use crate::tree::{Effects, Kind, NodeId, State};
+use crate::wait::apart::{Wait, WaitId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitState {
@@ -41,41 +38,6 @@ pub(crate) enum WaitState {
     Broken,
 }
 
-pub(crate) struct Wait {
-    pub(crate) state: WaitState,
-    /// Waits on something that is not a task of this run.
-    outside: bool,
-    /// The node whose cancellation interrupts it.
-    pub(crate) node: NodeId,
-    /// The task that polls it.
-    task: Task,
-    prev_on_node: Option<WaitId>,
-    pub(crate) next_on_node: Option<WaitId>,
-    /// The lot it is parked in, while `state` is `Waiting`.
-    pub(crate) lot: Option<Rc<LotCore>>,
-    pub(crate) prev_in_lot: Option<WaitId>,
-    pub(crate) next_in_lot: Option<WaitId>,
-    /// For sleepers.
-    pub(crate) timer: Timer,
-    /// Present if the operation was polled with a waker that is not its task's.
-    waker: Option<Waker>,
-    pub(crate) label: Label,
-}
-
-impl Wait {
-    /// Takes it out of its lot, if it is in one.
-    #[inline]
-    pub(crate) fn take_place_in_lot(&mut self) -> Option<Place> {
-        let lot = self.lot.take()?;
-        Some(Place { lot, prev: self.prev_in_lot.take(), next: self.next_in_lot.take() })
-    }
-
-    /// The node of the task that polls it.
-    pub(crate) fn task(&self) -> NodeId {
-        self.task.known_node().expect("who waits has a node")
-    }
-}
-
 /// What is waited for, and where the program says so.
 #[derive(Clone, Copy)]
 pub(crate) struct Label {
@@ -83,142 +45,186 @@ pub(crate) struct Label {
     pub(crate) place: &'static Location<'static>,
 }
 
-impl State {
-    /// Interrupts the waits of a node that has become cancelled.
-    pub(crate) fn deliver(&mut self, node: NodeId, fx: &mut Effects) {
-        let mut at = self.nodes[node].first_wait;
-        while let Some(id) = at {
-            at = self.waits[id].next_on_node;
-            self.wake_wait(id, WaitState::Cancelled, fx);
-        }
-    }
+/// Who waits: the name of a wait. It may be over.
+#[derive(Clone)]
+pub(crate) enum Waiter {
+    /// The wait of this number in the task's cell.
+    Own(Task, u32),
+    Apart(WaitId),
+}
 
-    /// Gives a wait its result, unless it has one. Returns whether it took it.
-    pub(crate) fn wake_wait(&mut self, id: WaitId, result: WaitState, fx: &mut Effects) -> bool {
-        let Some(wait) = self.waits.get_mut(id) else { return false };
-        if wait.state != WaitState::Waiting {
-            return false;
-        }
-        wait.state = result;
-        match wait.waker.take() {
-            Some(waker) => fx.wake.push(waker),
-            None => fx.wake_task(&wait.task),
-        }
-        if let Some(place) = wait.take_place_in_lot() {
-            self.close_ranks(&place);
-        }
-        true
-    }
-
-    /// Adds a wait to its node, and to the lot it names.
-    #[inline]
-    fn insert_wait(&mut self, mut wait: Wait, limit: Limit) -> WaitId {
-        let State { nodes, waits, deadlines, .. } = self;
-        let (mut head, mut tail) = (None, None);
-        self.outside += usize::from(wait.outside);
-        let id = waits.insert_with_key(|id| {
-            if let Some(node) = nodes.get_mut(wait.node) {
-                head = node.first_wait.replace(id);
-                wait.next_on_node = head;
-            }
-            if let Some(lot) = &wait.lot {
-                tail = lot.append(id);
-                wait.prev_in_lot = tail;
-            }
-            if limit != Limit::Never {
-                wait.timer = deadlines.set(Target::Sleeper(id), limit);
-            }
-            wait
-        });
-        if let Some(head) = head {
-            waits[head].prev_on_node = Some(id);
-        }
-        if let Some(tail) = tail {
-            waits[tail].next_in_lot = Some(id);
-        }
-        if limit != Limit::Never {
-            self.sweep_fresh();
-        }
-        id
-    }
-
-    #[inline]
-    fn remove_wait(&mut self, id: WaitId) -> Option<Wait> {
-        let mut wait = self.waits.remove(id)?;
-        if let Some(place) = wait.take_place_in_lot() {
-            self.close_ranks(&place);
-        }
-        self.unlink_from_node(id, &wait);
-        self.outside -= usize::from(wait.outside);
-        if wait.timer != Timer::Never {
-            self.forget_timer(wait.timer);
-        }
-        Some(wait)
-    }
-
-    /// Closes the gap that a wait leaves among those of its node.
-    #[inline]
-    fn unlink_from_node(&mut self, id: WaitId, wait: &Wait) {
-        let (prev, next) = (wait.prev_on_node, wait.next_on_node);
-        if let Some(next) = next {
-            self.waits[next].prev_on_node = prev;
-        }
-        match prev {
-            Some(prev) => self.waits[prev].next_on_node = next,
-            None => {
-                if let Some(node) = self.nodes.get_mut(wait.node)
-                    && node.first_wait == Some(id)
-                {
-                    node.first_wait = next;
-                }
-            }
-        }
-    }
-
-    fn leave_node(&mut self, id: WaitId) {
-        let Some(wait) = self.waits.get_mut(id) else { return };
-        let (node, prev, next) = (wait.node, wait.prev_on_node.take(), wait.next_on_node.take());
-        if let Some(next) = next {
-            self.waits[next].prev_on_node = prev;
-        }
-        match prev {
-            Some(prev) => self.waits[prev].next_on_node = next,
-            None => {
-                if let Some(node) = self.nodes.get_mut(node).filter(|n| n.first_wait == Some(id)) {
-                    node.first_wait = next;
-                }
-            }
-        }
-    }
-
-    /// Moves a wait to the node and task in which its operation is polled now.
-    fn move_wait(&mut self, id: WaitId, node: NodeId, fx: &mut Effects) {
-        self.leave_node(id);
-        let head = self.nodes.get(node).and_then(|n| n.first_wait);
-        if let Some(head) = head {
-            self.waits[head].prev_on_node = Some(id);
-        }
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.first_wait = Some(id);
-        }
-        let wait = &mut self.waits[id];
-        wait.node = node;
-        if let Some(task) = context::current() {
-            wait.task = task;
-        }
-        wait.next_on_node = head;
-        if self.effective(node) {
-            self.wake_wait(id, WaitState::Cancelled, fx);
+impl Waiter {
+    /// Whom a timer of its has to tell.
+    fn target(&self) -> Option<Target> {
+        match self {
+            Waiter::Own(task, _) => task.known_node().map(Target::Sleeper),
+            Waiter::Apart(id) => Some(Target::Apart(*id)),
         }
     }
 }
 
-/// The place of an operation for its [`Wait`]: registered while the operation is suspended.
+impl State {
+    /// Interrupts the waits of a node that has become cancelled.
+    pub(crate) fn deliver(&mut self, node: NodeId, fx: &mut Effects) {
+        self.deliver_apart(node, fx);
+        if let Some(task) = self.waiting_at(node) {
+            task.wait().wake(task, WaitState::Cancelled, fx);
+        }
+    }
+
+    /// The task whose own wait a node interrupts.
+    fn waiting_at(&self, node: NodeId) -> Option<&Task> {
+        let task = match &self.nodes.get(node)?.kind {
+            Kind::Task(task) => task,
+            _ if self.nodes[node].own_waits > 0 => self.task(self.task_of(node)?)?,
+            _ => return None,
+        };
+        Some(task).filter(|task| task.wait().node() == node && !task.wait().is_free())
+    }
+
+    /// Gives a wait its result, unless it has one, or is over. Returns whether it took it.
+    #[inline]
+    pub(crate) fn wake_wait(
+        &mut self,
+        waiter: &Waiter,
+        result: WaitState,
+        fx: &mut Effects,
+    ) -> bool {
+        match waiter {
+            Waiter::Own(task, number) => {
+                task.wait().is(*number) && task.wait().wake(task, result, fx)
+            }
+            Waiter::Apart(id) => self.wake_apart(*id, result, fx),
+        }
+    }
+
+    /// Is it registered, whether or not it has its result?
+    pub(crate) fn has_wait(&self, waiter: &Waiter) -> bool {
+        match waiter {
+            Waiter::Own(task, number) => task.wait().is(*number),
+            Waiter::Apart(id) => self.waits.contains_key(*id),
+        }
+    }
+
+    /// The task that polls a wait.
+    #[inline]
+    pub(crate) fn task_of_wait(&self, waiter: &Waiter) -> Option<NodeId> {
+        match waiter {
+            Waiter::Own(task, _) => task.known_node(),
+            Waiter::Apart(id) => self.waits.get(*id)?.task(),
+        }
+    }
+
+    /// Says where in a lot a wait is.
+    pub(crate) fn set_place(&mut self, waiter: &Waiter, place: Place) {
+        match waiter {
+            Waiter::Own(task, _) => task.wait().set_place(place),
+            Waiter::Apart(id) => self.waits[*id].place = Some(place),
+        }
+    }
+
+    /// The tasks of all waits.
+    pub(crate) fn waiting_tasks(&self) -> impl Iterator<Item = NodeId> {
+        let is_waiting = |task: &Task| !task.wait().is_free();
+        let tasks = self.nodes.keys();
+        let own = tasks.filter(move |&id| self.task(id).is_some_and(is_waiting));
+        own.chain(self.waits.values().filter_map(Wait::task))
+    }
+
+    /// What is waited for directly in a node, the newest wait first, and in which lot.
+    pub(crate) fn waits_on(&self, node: NodeId) -> Vec<(Label, Option<Rc<LotCore>>)> {
+        let apart = self.apart_on(node).filter(|wait| wait.state == WaitState::Waiting);
+        let own = self.waiting_at(node).and_then(|task| task.wait().describe());
+        let apart = apart.map(|wait| (wait.label, wait.place.clone()));
+        apart.chain(own).map(|(label, place)| (label, place.map(|place| place.lot))).collect()
+    }
+
+    /// A sleeper's timer is due: it has none any more. Returns who sleeps.
+    pub(crate) fn take_sleeper(&mut self, target: Target) -> Option<Waiter> {
+        match target {
+            Target::Scope(_) => None,
+            Target::Sleeper(id) => {
+                let task = self.task(id)?;
+                task.wait().timer.set(Timer::Never);
+                Some(Waiter::Own(task.clone(), task.wait().number()))
+            }
+            Target::Apart(id) => {
+                self.waits.get_mut(id)?.timer = Timer::Never;
+                Some(Waiter::Apart(id))
+            }
+        }
+    }
+
+    fn set_timer(&mut self, waiter: &Waiter, limit: Limit) {
+        let Some(target) = waiter.target() else { return };
+        let timer = self.deadlines.set(target, limit);
+        self.keep_timer(waiter, timer);
+        self.sweep_fresh();
+    }
+
+    fn keep_timer(&mut self, waiter: &Waiter, timer: Timer) {
+        match waiter {
+            Waiter::Own(task, _) => task.wait().timer.set(timer),
+            Waiter::Apart(id) => self.waits[*id].timer = timer,
+        }
+    }
+
+    /// Takes back what the rest of the state knows of a wait that is over.
+    fn forget_wait(&mut self, outside: bool, timer: Timer) {
+        self.outside -= usize::from(outside);
+        if timer != Timer::Never {
+            self.forget_timer(timer);
+        }
+    }
+
+    /// A task's own wait goes on in the table: it is polled with another waker, in another node or by another task.
+    fn set_apart(
+        &mut self,
+        own: &Task,
+        node: NodeId,
+        waker: Option<Waker>,
+        fx: &mut Effects,
+    ) -> Option<WaitId> {
+        let task = context::current()?;
+        let ended = own.wait().end()?;
+        if own.known_node() != Some(ended.node) {
+            self.unmark_node(ended.node);
+        }
+        let mut wait = Wait::new(node, task, ended.label, waker);
+        wait.outside = ended.outside;
+        wait.place = ended.place;
+        let place = wait.place.clone();
+        let id = self.insert_apart(wait);
+        if let Some(place) = place {
+            place.give_to(Waiter::Apart(id));
+        }
+        self.waits[id].timer = self.deadlines.hand_on(ended.timer, Target::Apart(id));
+        if self.effective(node) {
+            self.wake_apart(id, WaitState::Cancelled, fx);
+        }
+        Some(id)
+    }
+
+    /// A node that is no task's has a wait that lies in the cell of its task.
+    fn mark_node(&mut self, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.own_waits += 1;
+        }
+    }
+
+    fn unmark_node(&mut self, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.own_waits -= 1;
+        }
+    }
+}
+
+/// The place of an operation for its wait: registered while the operation is suspended.
 ///
 /// Dropping it withdraws the wait.
 #[derive(Default)]
 pub(crate) struct Slot {
-    entry: Option<(Rc<Run>, WaitId)>,
+    entry: Option<(Rc<Run>, Waiter)>,
 }
 
 /// How to register a wait.
@@ -235,91 +241,126 @@ impl Slot {
         self.entry.is_some()
     }
 
-    pub(crate) fn id(&self) -> Option<WaitId> {
-        self.entry.as_ref().map(|(_, id)| *id)
+    pub(crate) fn waiter(&self) -> Option<&Waiter> {
+        self.entry.as_ref().map(|(_, waiter)| waiter)
     }
 
     pub(crate) fn run(&self) -> Option<&Rc<Run>> {
         self.entry.as_ref().map(|(run, _)| run)
     }
 
-    /// Registers the wait with the current task. The current node must not be cancelled.
+    /// Registers the wait with the current task. The current node must not be cancelled. Returns the ticket in the lot.
     #[inline]
     #[track_caller]
-    pub(crate) fn register(&mut self, cx: &Context<'_>, params: Params<'_>) {
+    pub(crate) fn register(&mut self, cx: &Context<'_>, params: Params<'_>) -> u64 {
         debug_assert!(self.entry.is_none());
-        let run = context::current_run_at(params.label.what, params.label.place);
-        let (node, task) = context::place_at(params.label.what, params.label.place);
+        let Params { label, limit, lot, outside } = params;
+        let run = context::current_run_at(label.what, label.place);
+        let (node, task) = context::place_at(label.what, label.place);
         context::count_schedule_point();
-        if let Some(lot) = params.lot {
+        if let Some(lot) = lot {
             lot.adopt(&run);
         }
-        // The task's own waker need not be kept: the task's node has it.
-        let waker = (!context::is_task_waker(cx.waker())).then(|| cx.waker().clone());
-        let id = {
-            let mut state = run.state.borrow_mut();
-            state.insert_wait(
-                Wait {
-                    state: WaitState::Waiting,
-                    outside: params.outside,
-                    node,
-                    task,
-                    prev_on_node: None,
-                    next_on_node: None,
-                    lot: params.lot.cloned(),
-                    prev_in_lot: None,
-                    next_in_lot: None,
-                    timer: Timer::Never,
-                    waker,
-                    label: params.label,
-                },
-                params.limit,
-            )
+        let waker = (!task.is_woken_by(cx.waker())).then(|| cx.waker().clone());
+        let waiter = if waker.is_none() && task.wait().is_free() {
+            let number = task.wait().begin(node, label, outside);
+            if task.known_node() != Some(node) {
+                run.state.borrow_mut().mark_node(node);
+            }
+            Waiter::Own(task, number)
+        } else {
+            let mut wait = Wait::new(node, task, label, waker);
+            wait.outside = outside;
+            Waiter::Apart(run.state.borrow_mut().insert_apart(wait))
         };
-        if params.limit != Limit::Never {
+        let ticket = lot.map_or(0, |lot| enter_lot(&run, lot, &waiter));
+        if outside {
+            run.state.borrow_mut().outside += 1;
+        }
+        if limit != Limit::Never {
+            run.state.borrow_mut().set_timer(&waiter, limit);
             run.limit_was_set();
         }
-        self.entry = Some((run, id));
+        self.entry = Some((run, waiter));
+        ticket
     }
 
     /// Looks at a registered wait. While it is still waiting, it is kept up to date: which waker, task
     /// and node it belongs to may have changed since the last poll.
+    #[inline]
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<WaitState> {
-        let (run, id) = self.entry.as_ref().expect("polled before it was registered");
-        match run.state.borrow().waits.get(*id) {
-            None => return Poll::Ready(WaitState::Broken), // the run has ended
-            Some(wait) if wait.state != WaitState::Waiting => return Poll::Ready(wait.state),
-            Some(_) => {}
+        match self.entry.as_ref().expect("polled before it was registered") {
+            (run, _) if run.is_closed() => Poll::Ready(WaitState::Broken),
+            (_, Waiter::Own(task, _)) => match task.wait().state() {
+                Some(WaitState::Waiting) => self.poll_own(cx),
+                Some(state) => Poll::Ready(state),
+                None => Poll::Ready(WaitState::Broken),
+            },
+            (_, Waiter::Apart(id)) => self.poll_apart(*id, cx),
         }
+    }
+
+    fn poll_own(&mut self, cx: &Context<'_>) -> Poll<WaitState> {
         let node = context::position("something that waits");
+        let Some((run, waiter)) = &mut self.entry else { unreachable!("it is registered") };
+        let Waiter::Own(task, _) = waiter else { unreachable!("its own") };
         let own_waker = context::is_task_waker(cx.waker());
-        {
-            let state = run.state.borrow();
-            let wait = &state.waits[*id];
-            let is_there = wait.node == node && context::is_current_task(&wait.task);
-            if is_there && own_waker && wait.waker.is_none() {
-                return Poll::Pending;
-            }
+        if task.wait().node() == node && own_waker && context::is_current_task(task) {
+            return Poll::Pending;
         }
         let waker = (!own_waker).then(|| cx.waker().clone());
-        let (old, state) = run.change(|state, fx| {
-            let wait = &mut state.waits[*id];
+        let id = run.change(|state, fx| state.set_apart(task, node, waker, fx));
+        let Some(id) = id else { return Poll::Ready(WaitState::Broken) };
+        *waiter = Waiter::Apart(id);
+        self.state_apart(id)
+    }
+
+    fn poll_apart(&self, id: WaitId, cx: &Context<'_>) -> Poll<WaitState> {
+        if let Poll::Ready(state) = self.state_apart(id) {
+            return Poll::Ready(state);
+        }
+        let (run, _) = self.entry.as_ref().expect("registered");
+        let node = context::position("something that waits");
+        let own_waker = context::is_task_waker(cx.waker());
+        let is_there = |wait: &Wait| wait.node == node && context::is_current_task(&wait.task);
+        if own_waker && {
+            let wait = &run.state.borrow().waits[id];
+            is_there(wait) && wait.waker.is_none()
+        } {
+            return Poll::Pending;
+        }
+        let waker = (!own_waker).then(|| cx.waker().clone());
+        let old = run.change(|state, fx| {
+            let wait = state.waits.get_mut(id)?;
             let old = std::mem::replace(&mut wait.waker, waker);
-            if wait.node != node || !context::is_current_task(&wait.task) {
-                state.move_wait(*id, node, fx);
+            if !is_there(wait) {
+                state.move_apart(id, node, fx);
             }
-            (old, state.waits[*id].state)
+            old
         });
         drop(old); // outside the borrow: it may be foreign
-        if state == WaitState::Waiting { Poll::Pending } else { Poll::Ready(state) }
+        self.state_apart(id)
+    }
+
+    fn state_apart(&self, id: WaitId) -> Poll<WaitState> {
+        let (run, _) = self.entry.as_ref().expect("registered");
+        match run.state.borrow().waits.get(id) {
+            Some(wait) if wait.state == WaitState::Waiting => Poll::Pending,
+            Some(wait) => Poll::Ready(wait.state),
+            None => Poll::Ready(WaitState::Broken), // the run has ended
+        }
     }
 
     /// The error of a cancelled wait.
     pub(crate) fn cancelled(&self) -> Cancelled {
-        let (run, id) = self.entry.as_ref().expect("registered");
+        let (run, waiter) = self.entry.as_ref().expect("registered");
         let state = run.state.borrow();
-        Cancelled(match state.waits.get(*id) {
-            Some(wait) => state.reason(wait.node),
+        let node = match waiter {
+            Waiter::Own(task, _) => Some(task.wait().node()),
+            Waiter::Apart(id) => state.waits.get(*id).map(|wait| wait.node),
+        };
+        Cancelled(match node {
+            Some(node) => state.reason(node),
             None => Arc::new(crate::CancelSource::Unknown.into()),
         })
     }
@@ -327,9 +368,36 @@ impl Slot {
     /// Withdraws the wait, and says in which state it was.
     #[inline]
     pub(crate) fn withdraw(&mut self) -> Option<WaitState> {
-        let (run, id) = self.entry.take()?;
-        let wait = run.state.borrow_mut().remove_wait(id);
-        wait.map(|wait| wait.state) // the rest, with its waker, is dropped here, outside the borrow
+        let (run, waiter) = self.entry.take()?;
+        match waiter {
+            Waiter::Own(task, _) => {
+                let ended = task.wait().end()?;
+                let is_elsewhere = task.known_node() != Some(ended.node);
+                if (is_elsewhere || ended.outside || ended.timer != Timer::Never)
+                    && !run.is_closed()
+                {
+                    let mut state = run.state.borrow_mut();
+                    if is_elsewhere {
+                        state.unmark_node(ended.node);
+                    }
+                    state.forget_wait(ended.outside, ended.timer);
+                }
+                if let Some(place) = ended.place {
+                    place.leave();
+                }
+                Some(ended.state)
+            }
+            Waiter::Apart(id) => {
+                let mut state = run.state.borrow_mut();
+                let mut wait = state.remove_apart(id)?;
+                state.forget_wait(wait.outside, wait.timer);
+                drop(state); // its waker is dropped outside the borrow
+                if let Some(place) = wait.place.take() {
+                    place.leave();
+                }
+                Some(wait.state)
+            }
+        }
     }
 }
 
@@ -340,4 +408,16 @@ impl Drop for Slot {
             self.withdraw();
         }
     }
+}
+
+/// Adds a wait at the end of a lot. Returns its ticket.
+#[inline]
+fn enter_lot(run: &Run, lot: &Rc<LotCore>, waiter: &Waiter) -> u64 {
+    let ticket = lot.append(waiter.clone());
+    let place = Place { lot: lot.clone(), ticket };
+    match waiter {
+        Waiter::Own(task, _) => task.wait().set_place(place),
+        Waiter::Apart(_) => run.state.borrow_mut().set_place(waiter, place),
+    }
+    ticket
 }

@@ -233,7 +233,7 @@ impl<T> Join<T> {
                  The child's end wakes tasks of its own run only. Send its result to the other run instead: through \
                  `lowlevel::Token::run_soon`, or a channel of threads."
             );
-            task.set_joiner(self.slot.id());
+            task.set_joiner(self.slot.waiter().cloned());
         }
     }
 }

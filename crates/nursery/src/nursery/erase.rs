@@ -64,7 +64,8 @@ use crate::run::context::{self, Frame};
 use crate::run::inbox::Inbox;
 use crate::stats::TaskId;
 use crate::tree::{Extra, Kind, Node, NodeId};
-use crate::wait::{WaitId, WaitState};
+use crate::wait::own::OwnWait;
+use crate::wait::{WaitState, Waiter};
 
 pub(crate) type Panic = Box<dyn Any + Send>;
 
@@ -114,7 +115,9 @@ struct Home {
     /// Rule 6.
     ready: NonNull<Ready>,
     /// The wait for its end.
-    joiner: Cell<Option<WaitId>>,
+    joiner: Cell<Option<Waiter>>,
+    /// What it waits for itself.
+    wait: OwnWait,
 }
 
 /// What can be done to a cell of unknown content. The `Task` is one of the type that the actions are of.
@@ -205,6 +208,7 @@ where
                 frame: Frame::new(parent),
                 ready: NonNull::from(&**done.ready()),
                 joiner: Cell::new(None),
+                wait: OwnWait::new(),
             },
         },
         done: UnsafeCell::new(ManuallyDrop::new(done)),
@@ -374,6 +378,11 @@ impl Task {
     }
 
     #[inline]
+    pub(crate) fn wait(&self) -> &OwnWait {
+        &self.home().wait
+    }
+
+    #[inline]
     pub(crate) fn frame(&self) -> &Frame {
         &self.home().frame
     }
@@ -489,7 +498,7 @@ impl Task {
 
     fn wake_joiner(&self, run: &Run) {
         if let Some(joiner) = self.home().joiner.take() {
-            run.change(|state, fx| state.wake_wait(joiner, WaitState::Woken, fx));
+            run.change(|state, fx| state.wake_wait(&joiner, WaitState::Woken, fx));
         }
     }
 
@@ -544,8 +553,10 @@ impl<V> Handle<V> {
     }
 
     /// The wait that is woken at the end.
-    pub(crate) fn set_joiner(&self, wait: Option<WaitId>) {
-        self.task.home().joiner.set(wait);
+    pub(crate) fn set_joiner(&self, waiter: Option<Waiter>) {
+        if !self.task.has(ENDED) {
+            self.task.home().joiner.set(waiter);
+        }
     }
 
     /// Takes the value of a task that has ended. `None`: there is none, or not any more.
@@ -563,6 +574,7 @@ impl<V> Drop for Handle<V> {
     /// Lets the task go on by itself.
     fn drop(&mut self) {
         self.task.unmark(WATCHED);
+        drop(self.task.home().joiner.take()); // nobody waits any more
         drop(self.take()); // if it is ending just now, its step drops the value
     }
 }

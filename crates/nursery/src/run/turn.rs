@@ -324,7 +324,7 @@ fn wake_blocked(run: &Run, idle: &Idle) -> Option<OnIdle> {
     {
         // Those that were dropped do not count.
         let state = run.state.borrow();
-        run.blocked.borrow_mut().retain(|(_, wait)| state.waits.contains_key(*wait));
+        run.blocked.borrow_mut().retain(|(_, wait)| state.has_wait(wait));
     }
     let smallest = run.blocked.borrow().iter().map(|&(cushion, _)| cushion).min()?;
     let quiet = idle.quiet();
@@ -332,15 +332,15 @@ fn wake_blocked(run: &Run, idle: &Idle) -> Option<OnIdle> {
         return Some(OnIdle::Wait(Some(smallest - quiet)));
     }
     let mut due = Vec::new();
-    run.blocked.borrow_mut().retain(|&(cushion, wait)| {
-        let is_due = cushion == smallest;
+    run.blocked.borrow_mut().retain(|(cushion, wait)| {
+        let is_due = *cushion == smallest;
         if is_due {
-            due.push(wait);
+            due.push(wait.clone());
         }
         !is_due
     });
     run.change(|state, fx| {
-        for wait in due {
+        for wait in &due {
             state.wake_wait(wait, WaitState::Woken, fx);
         }
     });

@@ -16,7 +16,7 @@ use crate::scope::Relative;
 use crate::scope::reason::CancelReason;
 use crate::stats::TaskId;
 use crate::tree::{Kind, Node, NodeId, State};
-use crate::wait::WaitState;
+use crate::wait;
 
 /// Returns a picture of the current run: every task, nursery and scope, and what they wait for, and where.
 ///
@@ -78,21 +78,16 @@ fn holders(state: &State) -> Holders {
 
 /// What is waited for directly in a node, the newest wait first.
 fn waits(run: &Run, state: &State, holders: &Holders, id: NodeId) -> Vec<TreeWait> {
-    let mut waits = Vec::new();
-    let mut at = state.nodes[id].first_wait;
-    while let Some(wait) = at.and_then(|id| state.waits.get(id)) {
-        if wait.state == WaitState::Waiting {
-            let holders = wait.lot.as_ref().and_then(|lot| holders.get(&Rc::as_ptr(lot)));
-            waits.push(TreeWait {
-                what: wait.label.what,
-                place: wait.label.place,
-                held_by: holders.into_iter().flatten().map(|&task| run.task_id(task)).collect(),
-                holders: holders.into_iter().flatten().map(|&task| state.label(task)).collect(),
-            });
+    let describe = |(label, lot): (wait::Label, Option<Rc<LotCore>>)| {
+        let holders = lot.and_then(|lot| holders.get(&Rc::as_ptr(&lot)));
+        TreeWait {
+            what: label.what,
+            place: label.place,
+            held_by: holders.into_iter().flatten().map(|&task| run.task_id(task)).collect(),
+            holders: holders.into_iter().flatten().map(|&task| state.label(task)).collect(),
         }
-        at = wait.next_on_node;
-    }
-    waits
+    };
+    state.waits_on(id).into_iter().map(describe).collect()
 }
 
 fn describe(

@@ -1,0 +1,132 @@
+//! [`OwnWait`]: the wait of a task, in the task's cell.
+//!
+//! Mostly a task waits for one thing at a time, and polls it with its own waker. Then the record needs no place in a
+//! table: it is where the task is, which is looked at anyway when it waits and when it is woken.
+
+use std::cell::Cell;
+
+use slotmap::Key as _;
+
+use crate::deadlines::Timer;
+use crate::nursery::erase::Task;
+use crate::park::Place;
+use crate::tree::{Effects, NodeId};
+use crate::wait::{Label, WaitState};
+
+pub(crate) struct OwnWait {
+    /// `None`: the task waits for nothing, or otherwise.
+    state: Cell<Option<WaitState>>,
+    /// Waits on something that is not a task of this run.
+    outside: Cell<bool>,
+    /// Which wait it is, of all that were here. Counts in a circle.
+    number: Cell<u32>,
+    /// The node whose cancellation interrupts it.
+    node: Cell<NodeId>,
+    /// In the lot in which it is parked, while it is waiting.
+    place: Cell<Option<Place>>,
+    /// For sleepers.
+    pub(crate) timer: Cell<Timer>,
+    label: Cell<Option<Label>>,
+}
+
+/// What an [`OwnWait`] was, for who goes on with it elsewhere.
+pub(super) struct Ended {
+    pub(super) state: WaitState,
+    pub(super) outside: bool,
+    pub(super) node: NodeId,
+    pub(super) place: Option<Place>,
+    pub(super) timer: Timer,
+    pub(super) label: Label,
+}
+
+impl OwnWait {
+    pub(crate) fn new() -> Self {
+        OwnWait {
+            state: Cell::new(None),
+            outside: Cell::new(false),
+            number: Cell::new(0),
+            node: Cell::new(NodeId::null()),
+            place: Cell::new(None),
+            timer: Cell::new(Timer::Never),
+            label: Cell::new(None),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_free(&self) -> bool {
+        self.state.get().is_none()
+    }
+
+    /// Begins another wait. Returns its number.
+    #[inline]
+    pub(super) fn begin(&self, node: NodeId, label: Label, outside: bool) -> u32 {
+        let number = self.number.get().wrapping_add(1);
+        self.number.set(number);
+        self.state.set(Some(WaitState::Waiting));
+        self.outside.set(outside);
+        self.node.set(node);
+        self.label.set(Some(label));
+        number
+    }
+
+    /// Ends it.
+    #[inline]
+    pub(super) fn end(&self) -> Option<Ended> {
+        Some(Ended {
+            state: self.state.take()?,
+            outside: self.outside.get(),
+            node: self.node.get(),
+            place: self.place.take(),
+            timer: self.timer.take(),
+            label: self.label.get()?,
+        })
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> Option<WaitState> {
+        self.state.get()
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number.get()
+    }
+
+    #[inline]
+    pub(super) fn node(&self) -> NodeId {
+        self.node.get()
+    }
+
+    pub(super) fn set_place(&self, place: Place) {
+        self.place.set(Some(place));
+    }
+
+    /// Is it the wait of this number?
+    #[inline]
+    pub(super) fn is(&self, number: u32) -> bool {
+        self.number.get() == number && !self.is_free()
+    }
+
+    /// What a waiting task waits for, and the lot in which it is parked.
+    pub(super) fn describe(&self) -> Option<(Label, Option<Place>)> {
+        if self.state.get() != Some(WaitState::Waiting) {
+            return None;
+        }
+        let place = self.place.take();
+        self.place.set(place.clone());
+        Some((self.label.get()?, place))
+    }
+
+    /// Gives it its result, unless it has one. Returns whether it took it.
+    #[inline]
+    pub(super) fn wake(&self, task: &Task, result: WaitState, fx: &mut Effects) -> bool {
+        let is_waiting = self.state.get() == Some(WaitState::Waiting);
+        if is_waiting {
+            self.state.set(Some(result));
+            if let Some(place) = self.place.take() {
+                place.leave();
+            }
+            fx.wake_task(task);
+        }
+        is_waiting
+    }
+}
