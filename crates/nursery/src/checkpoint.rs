@@ -364,7 +364,7 @@ impl<F: Future> Future for Cancellable<F> {
             _ => {
                 if !waited {
                     let params = Params {
-                        label: *this.label,
+                        label: this.label,
                         limit: Limit::Never,
                         lot: None,
                         outside: *this.outside,
@@ -443,19 +443,20 @@ impl Future for UntilCancelled {
     type Output = Cancelled;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        if !self.slot.is_registered() {
-            context::position_at(self.label.what, self.label.place);
+        let this = &mut *self;
+        if !this.slot.is_registered() {
+            context::position_at(this.label.what, this.label.place);
             if context::is_cancelled() {
                 return Poll::Ready(cancellation());
             }
             let params =
-                Params { label: self.label, limit: Limit::Never, lot: None, outside: false };
-            self.slot.register(cx, params);
+                Params { label: &this.label, limit: Limit::Never, lot: None, outside: false };
+            this.slot.register(cx, params);
             return Poll::Pending;
         }
-        ready!(self.slot.poll(cx));
-        let error = self.slot.cancelled();
-        self.slot.withdraw();
+        ready!(this.slot.poll(cx));
+        let error = this.slot.cancelled();
+        this.slot.withdraw();
         Poll::Ready(error)
     }
 }

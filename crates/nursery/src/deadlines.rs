@@ -117,6 +117,7 @@ impl Deadlines {
     }
 
     /// Registers `limit` for `target`, and returns what the target has to remember.
+    #[inline(always)]
     pub(crate) fn set(&mut self, target: Target, limit: Limit) -> Timer {
         match limit {
             Limit::Never => Timer::Never,
@@ -137,6 +138,7 @@ impl Deadlines {
         }
     }
 
+    #[inline(always)]
     fn arm(&mut self, target: Target, at: Tick) -> Timer {
         if at == Tick::MAX {
             return Timer::Never; // in 584 years
@@ -154,21 +156,23 @@ impl Deadlines {
 
     /// Registers a timer for another target than before.
     pub(crate) fn hand_on(&mut self, timer: Timer, target: Target) -> Timer {
-        self.forget(timer);
         match timer {
             Timer::Never => Timer::Never,
             Timer::After { after, .. } => {
                 self.set(target, Limit::Timeout(Duration::from_nanos(after)))
             }
-            Timer::At { at, .. } => self.arm(target, at),
+            Timer::At { at, .. } => {
+                self.stale += 1;
+                self.arm(target, at)
+            }
         }
     }
 
-    /// Notes that a target with `timer` has gone or got another one.
-    pub(crate) fn forget(&mut self, timer: Timer) {
-        if matches!(timer, Timer::At { .. }) {
-            self.stale += 1;
-        }
+    /// Notes that an entry stands for nothing any more. Returns whether it is time to [sweep](Self::sweep).
+    #[inline]
+    pub(crate) fn forget(&mut self) -> bool {
+        self.stale += 1;
+        self.stale > SWEEP_ABOVE && self.stale * 2 > self.queue.len()
     }
 
     pub(crate) fn take_fresh(&mut self) -> Vec<(Target, u32)> {
@@ -248,12 +252,11 @@ impl Deadlines {
         }
     }
 
-    /// Drops the stale entries if they outnumber the live ones.
+    /// Drops the stale entries.
+    #[cold]
     pub(crate) fn sweep(&mut self, is_live: impl Fn(Target, u32) -> bool) {
-        if self.stale > SWEEP_ABOVE && self.stale * 2 > self.queue.len() {
-            self.queue.retain(|entry| is_live(entry.target, entry.seq));
-            self.stale = 0;
-        }
+        self.queue.retain(|entry| is_live(entry.target, entry.seq));
+        self.stale = 0;
     }
 
     /// The number of entries, stale ones included.

@@ -263,7 +263,7 @@ pub fn wait_all_tasks_blocked(
         }
         let run = context::current_run_at(label.what, label.place);
         std::task::ready!(check.poll_check(cx))?;
-        slot.register(cx, Params { label, limit: Limit::Never, lot: None, outside: false });
+        slot.register(cx, Params { label: &label, limit: Limit::Never, lot: None, outside: false });
         let waiter = slot.waiter().expect("registered").clone();
         // Entries of waits that were dropped go here.
         let state = run.state.borrow();

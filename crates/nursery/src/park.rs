@@ -107,8 +107,9 @@ impl LotCore {
     fn wake_first(&self, result: WaitState, hand_over: impl FnOnce(u64)) -> Option<TaskId> {
         let run = self.run()?;
         let task = run.change(|state, fx| {
-            let (ticket, waiter) = self.first()?;
-            if run.is_closed() || !state.has_wait(&waiter) {
+            let (ticket, waiter) = self.queue.borrow_mut().take_first()?;
+            self.len.set(self.len.get() - 1);
+            if run.is_closed() || !state.leave_lot(&waiter) {
                 self.clear(); // see `is_left_behind`
                 return None;
             }
@@ -530,7 +531,7 @@ impl<V> Future for Park<'_, V> {
             this.ticket = this.slot.register(
                 cx,
                 Params {
-                    label: this.label,
+                    label: &this.label,
                     limit: Limit::Never,
                     lot: Some(&this.lot.lot.core),
                     outside: false,

@@ -551,7 +551,7 @@ impl Run {
             self.inbox.wake_root(self.generation); // from outside: the host has to poll
         }
         fx.wake.wake();
-        for task in fx.announce {
+        for task in std::mem::take(&mut fx.announce) {
             self.instrument(|i| i.task_scheduled(self.task_id(task)));
         }
         result
@@ -654,9 +654,11 @@ impl Run {
         let Some(id) = task.leave_tree() else { return };
         let (node, has_breakers) = {
             let mut state = self.state.borrow_mut();
-            (state.remove(id), state.breakers.set_aside(id))
+            (state.discard(id), state.breakers.set_aside(id))
         };
-        erase::drop_quietly(node); // foreign values may be in it: outside the borrow
+        if let Some((_, Some(node))) = node {
+            erase::drop_quietly(node); // foreign values may be in it: outside the borrow
+        }
         if has_breakers {
             self.break_lots_of(id);
         }
@@ -731,7 +733,7 @@ impl Run {
         let locals = self.locals.take();
         let state = self.state.replace(State::new(self.clock.now()));
         for task in state.nodes.keys().filter_map(|id| state.task(id)) {
-            drop(task.queue()); // its nursery is still somewhere, and finds it there when it is dropped
+            _ = task.queue(); // its nursery is still somewhere, and finds it there when it is dropped
         }
         drop(state);
         drop(locals);

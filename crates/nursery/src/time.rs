@@ -160,12 +160,13 @@ where
             enter(this.frame, *this.limit, *this.shield, this.place);
         }
         let result = ready!(this.frame.inside(|| poll_and_drop(this.body, cx)));
-        let left = this.frame.leave().expect("entered");
-        Poll::Ready(settle(result, left.absorbs).0)
+        let absorbs = this.frame.end();
+        Poll::Ready(settle(result, absorbs).0)
     }
 }
 
 /// Polls the body of a scope, and drops it when it is ready: that is still inside.
+#[inline]
 fn poll_and_drop<F: Future>(
     mut body: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
@@ -178,6 +179,7 @@ fn poll_and_drop<F: Future>(
 }
 
 /// The first poll of a time limit does without a node, if it can.
+#[inline]
 fn defer(limit: Limit, shield: bool, place: &'static Location<'static>) -> Option<DeferredGuard> {
     match limit {
         Limit::Timeout(timeout) if !shield && !timeout.is_zero() => {
@@ -187,6 +189,7 @@ fn defer(limit: Limit, shield: bool, place: &'static Location<'static>) -> Optio
     }
 }
 
+#[inline]
 fn poll_deferred<F, T, E: TaskError>(
     guard: DeferredGuard,
     body: Pin<&mut Option<F>>,
@@ -203,7 +206,7 @@ where
     let Some(node) = guard.leave() else { return polled.map_ok(Some) };
     *frame = Frame::of(context::current_run("a time limit"), node);
     let result = ready!(polled);
-    let absorbs = frame.leave().is_some_and(|left| left.absorbs);
+    let absorbs = frame.end();
     Poll::Ready(settle(result, absorbs).0)
 }
 
@@ -368,7 +371,7 @@ impl<F: Future> Future for Shield<F> {
             this.frame.enter("a shield", scope_node(this.place, true), Limit::Never);
         }
         let value = ready!(this.frame.inside(|| poll_and_drop(this.body, cx)));
-        this.frame.leave();
+        this.frame.end();
         Poll::Ready(value)
     }
 }
@@ -491,7 +494,8 @@ impl Future for Sleep {
                 this.yielded = true;
                 return yield_now(cx);
             }
-            let params = Params { label: this.label, limit: this.limit, lot: None, outside: false };
+            let params =
+                Params { label: &this.label, limit: this.limit, lot: None, outside: false };
             this.slot.register(cx, params);
             return Poll::Pending;
         }

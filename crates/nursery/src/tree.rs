@@ -124,30 +124,32 @@ impl Effects {
     /// on its list already, it is told to poll once more.
     #[inline]
     pub(crate) fn wake_task(&mut self, task: &Task) {
-        let Some(owner) = self.queue(task) else { return };
-        self.wake_owner(owner);
+        if self.queue(task) {
+            self.wake_owner_of(task);
+        }
     }
 
-    fn wake_owner(&mut self, mut owner: Owner) {
+    #[inline(never)]
+    fn wake_owner_of(&mut self, task: &Task) {
+        let mut owner = task.take_owner();
         loop {
             match owner {
-                Owner::Foreign(waker) => return self.wake.push(waker),
-                Owner::Task(task) => match self.queue(&task) {
-                    Some(next) => owner = next,
-                    None => return,
-                },
+                Some(Owner::Task(next)) if self.queue(&next) => owner = next.take_owner(),
+                Some(Owner::Foreign(waker)) => return self.wake.push(waker),
+                Some(Owner::Task(_)) | None => return,
             }
         }
     }
 
+    /// Puts a task on its list. Returns whether its owner is to be woken.
     #[inline]
-    fn queue(&mut self, task: &Task) -> Option<Owner> {
-        let owner = task.queue()?;
+    fn queue(&mut self, task: &Task) -> bool {
+        let Some(wakes_owner) = task.queue() else { return false };
         self.is_scheduled = true;
         if context::is_watched() {
             self.announce.extend(task.known_node());
         }
-        owner
+        wakes_owner
     }
 }
 
@@ -166,16 +168,17 @@ impl Wakers {
         }
     }
 
-    pub(crate) fn wake(self) {
-        if let Some(first) = self.first {
+    #[inline]
+    pub(crate) fn wake(&mut self) {
+        if let Some(first) = self.first.take() {
             first.wake();
-            self.rest.into_iter().for_each(Waker::wake);
+            self.rest.drain(..).for_each(Waker::wake);
         }
     }
 }
 
 impl Node {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(kind: Kind, place: &'static Location<'static>) -> Self {
         Node {
             parent: None,
@@ -200,6 +203,23 @@ impl Node {
 
     pub(crate) fn is_task(&self) -> bool {
         matches!(self.kind, Kind::Task(_))
+    }
+
+    /// Is there nothing below it, and nothing in it that is not ours?
+    #[inline]
+    fn is_plain(&self) -> bool {
+        let is_own = !matches!(self.kind, Kind::Nursery(..));
+        let is_alone = matches!(self.children, Children::None);
+        is_own && is_alone && self.reason.is_none() && self.extra.is_none()
+    }
+
+    /// Has it an entry in the queue of deadlines?
+    #[inline]
+    fn has_queued_timer(&self) -> bool {
+        match &self.kind {
+            Kind::Nursery(_, timer) | Kind::Scope(timer) => matches!(timer, Timer::At { .. }),
+            Kind::Task(_) => false,
+        }
     }
 
     /// The time limit. Tasks have none.
@@ -262,7 +282,7 @@ impl State {
     }
 
     /// Adds `node` as the youngest child of `parent`; it inherits cancellation at once.
-    #[inline]
+    #[inline(always)] // it puts the node together in its place
     pub(crate) fn insert(&mut self, parent: Option<NodeId>, mut node: Node) -> NodeId {
         node.effective = node.called;
         if let Some(parent) = parent
@@ -295,10 +315,30 @@ impl State {
         if !matches!(node.children, Children::None) {
             self.release(&node.children);
         }
-        if node.timer() != Timer::Never {
-            self.forget_timer(node.timer());
+        if node.has_queued_timer() {
+            self.forget_queued();
         }
         Some(node)
+    }
+
+    /// Takes a node out, as [`remove`](Self::remove) does, that is of no further interest. `None`: it is gone. Returns
+    /// whether it [absorbs](Self::absorbs), and what is to be dropped with nothing borrowed: mostly nothing.
+    #[inline]
+    pub(crate) fn discard(&mut self, id: NodeId) -> Option<(bool, Option<Node>)> {
+        let node = self.nodes.get(id)?;
+        let absorbs = self.absorbs_in(node);
+        if !node.is_plain() {
+            return Some((absorbs, self.remove(id)));
+        }
+        let (parent, index) = (node.parent, node.index);
+        let (is_task, has_timer) = (node.is_task(), node.has_queued_timer());
+        drop(self.nodes.remove(id));
+        self.tasks -= usize::from(is_task);
+        self.leave_parent(parent, index);
+        if has_timer {
+            self.forget_queued();
+        }
+        Some((absorbs, None))
     }
 
     /// Takes the node of a task out, unless the tree has been emptied since it came.
@@ -471,9 +511,18 @@ impl State {
     }
 
     pub(crate) fn forget_timer(&mut self, timer: Timer) {
-        self.deadlines.forget(timer);
-        let State { nodes, waits, deadlines, .. } = self;
-        deadlines.sweep(|target, seq| is_live(nodes, waits, target, seq));
+        if matches!(timer, Timer::At { .. }) {
+            self.forget_queued();
+        }
+    }
+
+    /// An entry in the queue of deadlines stands for nothing any more.
+    #[inline]
+    fn forget_queued(&mut self) {
+        if self.deadlines.forget() {
+            let State { nodes, waits, deadlines, .. } = self;
+            deadlines.sweep(|target, seq| is_live(nodes, waits, target, seq));
+        }
     }
 
     /// Restores invariant 1 at and below `start`, and delivers to the nodes that became cancelled.

@@ -115,6 +115,17 @@ impl State {
         }
     }
 
+    /// A wait has been taken out of its lot. Returns whether it still waits.
+    #[inline]
+    pub(crate) fn leave_lot(&mut self, waiter: &Waiter) -> bool {
+        match waiter {
+            Waiter::Own(task, number) => task.wait().is(*number) && task.wait().leave_lot(),
+            Waiter::Apart(id) => {
+                self.waits.get_mut(*id).is_some_and(|wait| wait.place.take().is_some())
+            }
+        }
+    }
+
     /// Says where in a lot a wait is.
     pub(crate) fn set_place(&mut self, waiter: &Waiter, place: Place) {
         match waiter {
@@ -230,7 +241,7 @@ pub(crate) struct Slot {
 /// How to register a wait.
 #[derive(Clone, Copy)]
 pub(crate) struct Params<'a> {
-    pub(crate) label: Label,
+    pub(crate) label: &'a Label,
     pub(crate) limit: Limit,
     pub(crate) lot: Option<&'a Rc<LotCore>>,
     pub(crate) outside: bool,
@@ -262,27 +273,26 @@ impl Slot {
             lot.adopt(&run);
         }
         let waker = (!task.is_woken_by(cx.waker())).then(|| cx.waker().clone());
-        let waiter = if waker.is_none() && task.wait().is_free() {
-            let number = task.wait().begin(node, label, outside);
+        let (run, waiter) = if waker.is_none() && task.wait().is_free() {
             if task.known_node() != Some(node) {
                 run.state.borrow_mut().mark_node(node);
             }
-            Waiter::Own(task, number)
+            let number = task.wait().begin(node, label, outside);
+            self.entry.insert((run, Waiter::Own(task, number)))
         } else {
-            let mut wait = Wait::new(node, task, label, waker);
+            let mut wait = Wait::new(node, task, *label, waker);
             wait.outside = outside;
-            Waiter::Apart(run.state.borrow_mut().insert_apart(wait))
+            let id = run.state.borrow_mut().insert_apart(wait);
+            self.entry.insert((run, Waiter::Apart(id)))
         };
-        let ticket = lot.map_or(0, |lot| enter_lot(&run, lot, &waiter));
         if outside {
             run.state.borrow_mut().outside += 1;
         }
         if limit != Limit::Never {
-            run.state.borrow_mut().set_timer(&waiter, limit);
+            run.state.borrow_mut().set_timer(waiter, limit);
             run.limit_was_set();
         }
-        self.entry = Some((run, waiter));
-        ticket
+        lot.map_or(0, |lot| enter_lot(run, lot, waiter))
     }
 
     /// Looks at a registered wait. While it is still waiting, it is kept up to date: which waker, task

@@ -67,22 +67,25 @@ impl<T> Receiver<T> {
         })
     }
 
-    async fn recv_slowly(
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would copy its arguments")]
+    fn recv_slowly(
         &self,
         is_tried: bool,
         place: &'static Location<'static>,
-    ) -> Result<T, RecvError> {
-        if !is_tried {
-            checkpoint_if_cancelled().await?;
-            if let Some(taken) = self.take_now() {
-                let taken = taken?;
-                cancel_shielded_checkpoint().await;
-                return Ok(taken.keep());
+    ) -> impl Future<Output = Result<T, RecvError>> + use<'_, T> {
+        async move {
+            if !is_tried {
+                checkpoint_if_cancelled().await?;
+                if let Some(taken) = self.take_now() {
+                    let taken = taken?;
+                    cancel_shielded_checkpoint().await;
+                    return Ok(taken.keep());
+                }
             }
+            let waiting = WaitingRecv::new(&self.shared, self.handle);
+            let parked = waiting.park(place).await;
+            waiting.end(only_cancelled(parked))
         }
-        let waiting = WaitingRecv::new(&self.shared, self.handle);
-        let parked = waiting.park(place).await;
-        waiting.end(only_cancelled(parked))
     }
 
     /// A value, if there is one and nothing else is to be done.

@@ -246,33 +246,36 @@ impl Core {
     }
 
     /// Acquires the lock, then does `then`. `is_checked` says that the current task has just passed a checkpoint.
-    pub(crate) async fn acquire<T>(
-        self: &Rc<Self>,
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would copy its arguments")]
+    pub(crate) fn acquire<'a, T, F: FnOnce() -> T>(
+        self: &'a Rc<Self>,
         what: &'static str,
         place: &'static Location<'static>,
         is_checked: bool,
-        then: impl FnOnce() -> T,
-    ) -> Result<T, LockError> {
-        if !is_checked {
-            checkpoint_if_cancelled().await?;
-        }
-        let result = match self.try_take() {
-            Ok(()) => {
-                let pass = self.pass();
-                cancel_shielded_checkpoint().await;
-                Ok(pass)
+        then: F,
+    ) -> impl Future<Output = Result<T, LockError>> + use<'a, T, F> {
+        async move {
+            if !is_checked {
+                checkpoint_if_cancelled().await?;
             }
-            Err(LockError::WouldBlock { .. }) => {
-                if let Err(broken) = self.watch() {
-                    self.is_orphaned.set(true);
-                    return Err(self.broken(broken.by));
+            let result = match self.try_take() {
+                Ok(()) => {
+                    let pass = self.pass();
+                    cancel_shielded_checkpoint().await;
+                    Ok(pass)
                 }
-                self.lot.park_as(what).at(place).await
-            }
-            Err(error) => return Err(error),
-        };
-        self.arrive(result)?;
-        Ok(then())
+                Err(LockError::WouldBlock { .. }) => {
+                    if let Err(broken) = self.watch() {
+                        self.is_orphaned.set(true);
+                        return Err(self.broken(broken.by));
+                    }
+                    self.lot.park_as(what).at(place).await
+                }
+                Err(error) => return Err(error),
+            };
+            self.arrive(result)?;
+            Ok(then())
+        }
     }
 
     /// The guard of a lock that the current task owns.

@@ -99,21 +99,24 @@ impl Semaphore {
         quick((), at_once, move |(), is_tried| Rest::Slow(self.acquire_slowly(is_tried, place)))
     }
 
-    async fn acquire_slowly(
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would copy its arguments")]
+    fn acquire_slowly(
         &self,
         is_tried: bool,
         place: &'static Location<'static>,
-    ) -> Result<Permit<'_>, Cancelled> {
-        if !is_tried {
-            checkpoint_if_cancelled().await?;
-            if let Ok(permit) = self.try_acquire() {
-                cancel_shielded_checkpoint().await;
-                return Ok(permit);
+    ) -> impl Future<Output = Result<Permit<'_>, Cancelled>> {
+        async move {
+            if !is_tried {
+                checkpoint_if_cancelled().await?;
+                if let Ok(permit) = self.try_acquire() {
+                    cancel_shielded_checkpoint().await;
+                    return Ok(permit);
+                }
             }
+            let parked = self.core.waiting.park_as("a semaphore").at(place).await;
+            only_cancelled(parked)?.0 = None;
+            Ok(Permit { core: &self.core })
         }
-        let parked = self.core.waiting.park_as("a semaphore").at(place).await;
-        only_cancelled(parked)?.0 = None;
-        Ok(Permit { core: &self.core })
     }
 
     /// Takes a permit if there is one.

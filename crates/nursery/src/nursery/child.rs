@@ -223,7 +223,7 @@ impl<T> Join<T> {
     /// Registers the wait, which the task's end wakes.
     fn wait(&mut self, cx: &mut Context<'_>) {
         let label = Label { what: WHAT, place: self.place };
-        let params = Params { label, limit: Limit::Never, lot: None, outside: false };
+        let params = Params { label: &label, limit: Limit::Never, lot: None, outside: false };
         self.slot.register(cx, params);
         if let (Some(task), Some(run)) = (&self.task, self.slot.run()) {
             assert!(

@@ -434,10 +434,10 @@ impl Task {
         id
     }
 
-    /// Puts the task on its list. `None`: it is there already, or will be, or has ended. Otherwise whoever is returned
-    /// is to be woken, with nothing borrowed.
+    /// Puts the task on its list. `None`: it is there already, or will be, or has ended. Otherwise returned is whether
+    /// the list's [owner](Self::take_owner) is to be woken.
     #[inline]
-    pub(crate) fn queue(&self) -> Option<Option<Owner>> {
+    pub(crate) fn queue(&self) -> Option<bool> {
         let flags = &self.home().flags;
         let before = flags.get();
         if before & (QUEUED | RUNNING | ENDED | AGAIN) == 0 {
@@ -468,16 +468,21 @@ impl Task {
     /// Puts the task on its list, and wakes who looks there.
     #[inline]
     pub(crate) fn wake(&self, run: &Run) {
-        if let Some(owner) = self.queue()
-            && (owner.is_some() || context::is_watched())
+        if let Some(wakes_owner) = self.queue()
+            && (wakes_owner || context::is_watched())
         {
-            self.was_queued(run, owner);
+            self.was_queued(run, wakes_owner);
         }
     }
 
+    /// Whom to wake, with nothing borrowed, when the task has been put on its list.
+    pub(crate) fn take_owner(&self) -> Option<Owner> {
+        self.ready().take_owner()
+    }
+
     #[cold]
-    fn was_queued(&self, run: &Run, owner: Option<Owner>) {
-        if let Some(owner) = owner {
+    fn was_queued(&self, run: &Run, wakes_owner: bool) {
+        if wakes_owner && let Some(owner) = self.take_owner() {
             owner.wake(run);
         }
         if !run.instruments.is_empty() && !self.has(ENDED) {
@@ -855,11 +860,11 @@ unsafe fn wake_by_ref(waker: *const ()) {
     let common = unsafe { &head.as_ref().common };
     if context::is_home(common.inbox, common.generation) {
         let task = ManuallyDrop::new(Task(head));
-        if let Some(owner) = task.queue()
-            && (owner.is_some() || context::is_watched())
+        if let Some(wakes_owner) = task.queue()
+            && (wakes_owner || context::is_watched())
             && let Some(run) = context::try_current_run()
         {
-            task.was_queued(&run, owner);
+            task.was_queued(&run, wakes_owner);
         }
     } else if !common.is_sent.swap(true, Ordering::AcqRel) {
         // SAFETY: the waker keeps the cell; the reference is the `Sent`'s.

@@ -75,8 +75,8 @@ mod tests {
         pool.put(a);
         pool.put(b);
         pool.put(other);
-        assert_eq!(pool.take(2).as_ptr(), at_b);
-        assert_eq!(pool.take(2).as_ptr(), at_a);
+        let (last, first) = (pool.take(2), pool.take(2));
+        assert_eq!((last.as_ptr(), first.as_ptr()), (at_b, at_a));
         assert_eq!((pool.take(2).len(), spare(&pool, 2), spare(&pool, 3)), (2, 0, 1));
     }
 

@@ -98,12 +98,12 @@ impl Ready {
         len > 0 && self.load.0.get() == len
     }
 
-    /// Puts a task on the list. Returns whom to wake, with nothing borrowed.
+    /// Puts a task on the list. Returns whether the [owner](Self::take_owner) is to be woken.
     #[must_use]
-    pub(crate) fn push(&self, task: Task) -> Option<Owner> {
+    pub(crate) fn push(&self, task: Task) -> bool {
         self.list.borrow_mut().push_back(task);
         self.load.add(1);
-        self.take_owner()
+        !self.polling.get()
     }
 
     /// Makes the owner look, unless it is looking.
@@ -113,7 +113,8 @@ impl Ready {
         }
     }
 
-    fn take_owner(&self) -> Option<Owner> {
+    /// Whom to wake, with nothing borrowed.
+    pub(crate) fn take_owner(&self) -> Option<Owner> {
         if self.polling.get() { None } else { self.owner.borrow_mut().take() }
     }
 

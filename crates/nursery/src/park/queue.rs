@@ -35,14 +35,20 @@ impl Queue {
         self.first.as_ref()
     }
 
+    #[inline]
+    pub(super) fn take_first(&mut self) -> Option<(u64, Waiter)> {
+        let first = self.first.take();
+        if !self.rest.is_empty() {
+            self.first = self.take_next();
+        }
+        first
+    }
+
     /// Takes a waiter out. Returns whether it was there.
     #[inline]
     pub(super) fn remove(&mut self, ticket: u64) -> bool {
         match &self.first {
-            Some((first, _)) if *first == ticket => {
-                self.first = if self.rest.is_empty() { None } else { self.take_next() };
-                true
-            }
+            Some((first, _)) if *first == ticket => self.take_first().is_some(),
             _ => self.remove_from_rest(ticket),
         }
     }

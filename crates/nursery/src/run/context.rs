@@ -7,10 +7,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
+
+use slotmap::{Key as _, KeyData};
 
 use crate::deadlines::Limit;
 use crate::nursery::erase::{Current, Task};
@@ -23,7 +26,7 @@ use crate::tree::NodeId;
 /// Where a task is. It lives in the task's cell, and is current while the task is polled.
 pub(crate) struct Frame {
     /// The current node. As long as the task has none, that above it.
-    node: Cell<NodeId>,
+    node: Cell<Packed>,
     points: Cell<Points>,
     /// How many operations may still succeed in this poll of the task without yielding.
     budget: Cell<u32>,
@@ -31,10 +34,26 @@ pub(crate) struct Frame {
     cancelled: Cell<bool>,
 }
 
+/// A node, in one word: it is stored by halves otherwise, and to load what was just stored so takes long.
+#[derive(Clone, Copy)]
+struct Packed(u64);
+
+impl Packed {
+    #[inline]
+    fn new(node: NodeId) -> Self {
+        Packed(node.data().as_ffi())
+    }
+
+    #[inline]
+    fn node(self) -> NodeId {
+        KeyData::from_ffi(self.0).into()
+    }
+}
+
 impl Frame {
     pub(crate) fn new(node: NodeId) -> Self {
         Frame {
-            node: Cell::new(node),
+            node: Cell::new(Packed::new(node)),
             points: Cell::new(Points { cancel: 0, schedule: 0 }),
             budget: Cell::new(0),
             cancelled: Cell::new(false),
@@ -44,7 +63,7 @@ impl Frame {
     /// Goes to a new node right below. What reached the task above reaches it there.
     #[inline]
     pub(crate) fn enter(&self, node: NodeId) {
-        self.node.set(node);
+        self.node.set(Packed::new(node));
     }
 }
 
@@ -155,7 +174,10 @@ pub(crate) struct NodeGuard {
 #[inline]
 pub(crate) fn enter_node(node: NodeId, cancelled: bool) -> NodeGuard {
     let outer = with_frame(|frame| {
-        frame.map(|frame| (frame.node.replace(node), frame.cancelled.replace(cancelled)))
+        frame.map(|frame| {
+            let outer = frame.node.replace(Packed::new(node)).node();
+            (outer, frame.cancelled.replace(cancelled))
+        })
     });
     NodeGuard { outer, flips: HOT.with(|hot| hot.flips.get()) }
 }
@@ -175,7 +197,7 @@ impl Drop for NodeGuard {
 fn set_position(node: NodeId, cancelled: bool) {
     with_frame(|frame| {
         if let Some(frame) = frame {
-            frame.node.set(node);
+            frame.enter(node);
             frame.cancelled.set(cancelled);
         }
     });
@@ -193,7 +215,7 @@ pub(crate) struct Deferred {
 
 /// Puts the outer node back. Dropped without a word, it takes the node out again.
 pub(crate) struct DeferredGuard {
-    outer: Option<NodeId>,
+    outer: NodeId,
     flips: u32,
 }
 
@@ -208,25 +230,24 @@ pub(crate) fn defer(deferred: Deferred) -> Option<DeferredGuard> {
     let outer = current_node()?;
     HOT.with(|hot| {
         hot.deferred.set(Some(deferred));
-        Some(DeferredGuard { outer: Some(outer), flips: hot.flips.get() })
+        Some(DeferredGuard { outer, flips: hot.flips.get() })
     })
 }
 
 impl DeferredGuard {
     /// Leaves the scope. Its node, if it has one, is the caller's.
     #[inline]
-    pub(crate) fn leave(mut self) -> Option<NodeId> {
-        self.restore()
+    pub(crate) fn leave(self) -> Option<NodeId> {
+        ManuallyDrop::new(self).restore()
     }
 
     #[inline]
-    fn restore(&mut self) -> Option<NodeId> {
-        let outer = self.outer.take()?;
+    fn restore(&self) -> Option<NodeId> {
         if HOT.with(|hot| hot.deferred.take()).is_some() {
             return None;
         }
         let entered = current_node();
-        set_position(outer, is_cancelled_now());
+        set_position(self.outer, is_cancelled_now());
         if HOT.with(|hot| hot.flips.get()) != self.flips {
             refresh_current();
         }
@@ -293,7 +314,7 @@ pub(crate) struct TaskGuard<'a> {
 #[inline]
 pub(crate) fn enter_task(task: &Task, node: NodeId, cancelled: bool, budget: u32) -> TaskGuard<'_> {
     let frame = task.frame();
-    frame.node.set(node);
+    frame.enter(node);
     frame.budget.set(budget - 1);
     frame.cancelled.set(cancelled);
     HOT.with(|hot| TaskGuard {
@@ -403,7 +424,7 @@ fn refresh_current() {
 /// The current node, or the one that it will be below.
 #[inline]
 fn current_node() -> Option<NodeId> {
-    with_frame(|frame| frame.map(|frame| frame.node.get()))
+    with_frame(|frame| frame.map(|frame| frame.node.get().node()))
 }
 
 pub(crate) fn is_current(run: &Run) -> bool {

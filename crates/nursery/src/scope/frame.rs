@@ -90,18 +90,27 @@ impl Frame {
         drop(state);
         Some(Left { absorbs, node })
     }
+
+    /// The same, for a node that is of no further interest. Returns whether it absorbs the cancellations that leave it.
+    #[inline]
+    pub(crate) fn end(&mut self) -> bool {
+        let Some((run, id)) = self.entry.take() else { return false };
+        let ended = run.state.borrow_mut().discard(id);
+        ended.is_some_and(|(absorbs, _rest)| absorbs)
+    }
 }
 
 impl Drop for Frame {
     #[inline]
     fn drop(&mut self) {
         if self.entry.is_some() {
-            self.leave();
+            self.end();
         }
     }
 }
 
 /// A scope's node.
+#[inline(always)]
 pub(crate) fn scope_node(place: &'static Location<'static>, shield: bool) -> Node {
     let mut node = Node::new(Kind::Scope(Timer::Never), place);
     node.shield = shield;

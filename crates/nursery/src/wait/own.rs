@@ -59,13 +59,13 @@ impl OwnWait {
 
     /// Begins another wait. Returns its number.
     #[inline]
-    pub(super) fn begin(&self, node: NodeId, label: Label, outside: bool) -> u32 {
+    pub(super) fn begin(&self, node: NodeId, label: &Label, outside: bool) -> u32 {
         let number = self.number.get().wrapping_add(1);
         self.number.set(number);
         self.state.set(Some(WaitState::Waiting));
         self.outside.set(outside);
         self.node.set(node);
-        self.label.set(Some(label));
+        self.label.set(Some(*label));
         number
     }
 
@@ -98,6 +98,12 @@ impl OwnWait {
 
     pub(super) fn set_place(&self, place: Place) {
         self.place.set(Some(place));
+    }
+
+    /// It has been taken out of its lot. Returns whether it was parked there.
+    #[inline]
+    pub(super) fn leave_lot(&self) -> bool {
+        self.place.take().is_some()
     }
 
     /// Is it the wait of this number?
