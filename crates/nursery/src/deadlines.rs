@@ -308,6 +308,23 @@ mod tests {
         assert_eq!(state.deadlines.len(), 0);
     }
 
+    /// Set again before anybody has read the clock, it counts from when it was set last.
+    #[test]
+    fn timers_that_are_due_together_come_in_the_order_in_which_they_were_set() {
+        let start = real_now();
+        let mut state = State::new(start);
+        let again = scope(&mut state);
+        let steady = scope(&mut state);
+        for id in [again, steady, again] {
+            state.set_limit(id, Limit::Timeout(Duration::from_secs(5)));
+        }
+        state.resolve(start);
+        let State { deadlines, .. } = &mut state;
+        let due: Vec<_> =
+            std::iter::from_fn(|| deadlines.pop_due(Tick::MAX, |_, _| true)).collect();
+        assert_eq!(due, [Target::Scope(steady), Target::Scope(again)]);
+    }
+
     /// A task may enter any number of time limits in one step, before anybody reads the clock.
     #[test]
     fn time_limits_that_come_and_go_in_one_step_leave_few_targets() {

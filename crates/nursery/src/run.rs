@@ -742,7 +742,7 @@ impl Run {
 
 impl State {
     /// Relative timers count from `now`.
-    fn resolve(&mut self, now: Instant) {
+    pub(crate) fn resolve(&mut self, now: Instant) {
         let fresh = self.deadlines.take_fresh();
         for &(target, seq) in &fresh {
             if let Some(Timer::After { after, seq: current }) = self.timer_of(target)
