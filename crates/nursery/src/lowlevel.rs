@@ -8,7 +8,7 @@
 //! | do the two halves of a checkpoint apart | [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
 //! | pass a checkpoint without a future | [`try_checkpoint`] |
 //! | learn of a cancellation without being interrupted | [`cancelled`] |
-//! | get into the run from another thread | [`token`], [`Token`] |
+//! | get into the run from another thread | [`token`], [`Token`], [`WeakToken`] |
 //! | run something beside the main task | [`spawn_system_task`] |
 //! | watch a run | [`Instrument`], [`statistics`], [`points`] |
 //! | say that something outside works for the run | [`busy`] |
@@ -28,7 +28,7 @@ pub use crate::checkpoint::{
 pub use crate::instrument::Instrument;
 pub use crate::local::Previous;
 pub use crate::park::{Broken, Park, ParkError, ParkingLot};
-pub use crate::run::inbox::{OnceKey, RunFinished, Token};
+pub use crate::run::inbox::{OnceKey, RunFinished, Token, WeakToken};
 pub use crate::stats::{RunStatistics, TaskId};
 
 use crate::checkpoint::raise_if_cancelled;

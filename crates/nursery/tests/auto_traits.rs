@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use nursery::lowlevel::{
     Broken, CancelShieldedCheckpoint, CheckpointIfCancelled, OnceKey, Park, ParkError, ParkingLot,
-    Points, Previous, RunFinished, RunStatistics, TaskId, Token, UntilCancelled,
+    Points, Previous, RunFinished, RunStatistics, TaskId, Token, UntilCancelled, WeakToken,
 };
 use nursery::{
     Builder, CancelReason, CancelScope, CancelSource, Cancellable, Cancelled, Checkpoint, Child,
@@ -82,6 +82,7 @@ fn the_table_of_auto_traits() {
 
         // The ways into a run from another thread.
         Token: Send Sync Unpin;
+        WeakToken: Send Sync Unpin;
         OnceKey: Send Sync Unpin;
         RemoteScope: Send Sync Unpin;
 

@@ -304,6 +304,10 @@ fn every_wait_inside_the_run_can_be_part_of_a_deadlock() {
             Ok::<_, Cancelled>(())
         }),
         deadlock(cancellable(pending()).inside().waiting_for("a friend")),
+        deadlock(async {
+            let _theirs = lowlevel::token().downgrade();
+            sleep_forever().await
+        }),
         deadlock(open_nursery(async |n| Ok::<_, Cancelled>(n.start_soon(sleep_forever()).await?))),
         deadlock(open_nursery(async |n| {
             n.start(async |_status: nursery::TaskStatus<()>| sleep_forever().await).await

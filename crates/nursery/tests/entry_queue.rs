@@ -48,6 +48,24 @@ fn a_run_has_one_token_and_no_other_run_has_it() {
     assert_ne!(get(), get());
 }
 
+#[test]
+fn a_weak_token_takes_calls_while_the_run_is_there() {
+    let (tx, rx) = mpsc::channel();
+    let weak = nursery_testing::run(async {
+        let weak = lowlevel::token().downgrade();
+        let key = OnceKey::new();
+        weak.run_soon_once(key, say(&tx, "called")).unwrap();
+        weak.run_soon_once(key, say(&tx, "not twice")).unwrap();
+        weak.run_soon(say(&tx, "called, too")).unwrap();
+        checkpoint().await?;
+        assert_eq!(drain(&rx), ["called", "called, too"]);
+        Ok::<_, Cancelled>(weak)
+    });
+    let RunFinished(call) = weak.unwrap().run_soon(say(&tx, "given back")).unwrap_err();
+    call();
+    assert_eq!(drain(&rx), ["given back"]);
+}
+
 /// `TrioToken_run_sync_soon_basic`
 #[test]
 fn a_call_runs_soon_but_not_at_once() {

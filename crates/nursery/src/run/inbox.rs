@@ -179,16 +179,18 @@ impl Inbox {
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]
-pub struct Token(Arc<TokenInner>);
+pub struct Token(Arc<Door>);
 
-struct TokenInner {
+/// The inbox of a run, which another may have by now.
+#[derive(Clone, Copy)]
+struct Door {
     inbox: &'static Inbox,
     generation: u32,
 }
 
 impl Token {
     pub(crate) fn new(inbox: &'static Inbox, generation: u32) -> Self {
-        Token(Arc::new(TokenInner { inbox, generation }))
+        Token(Arc::new(Door { inbox, generation }))
     }
 
     /// Queues `f` to be called by the run, on its thread, between two turns.
@@ -241,6 +243,12 @@ impl Token {
         self.0.inbox.push_call(self.0.generation, Some(key), f)
     }
 
+    /// Makes a weak token of it, which does not say that anything is to be expected from outside.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakToken {
+        WeakToken(*self.0)
+    }
+
     /// Are there tokens besides the run's own? Then somebody outside may still have something to say.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
@@ -258,6 +266,61 @@ impl Eq for Token {}
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").finish_non_exhaustive()
+    }
+}
+
+/// A [`Token`] that lets the run be taken for stuck, from [`Token::downgrade`].
+///
+/// As long as somebody outside has a token, the run may hear of them, and is in no deadlock whatever its tasks wait for.
+/// A weak one is for those who bring what tasks wait for *as a wait on the outside world* anyway, such as the events of
+/// their sockets: if there is no such wait, nothing is to be expected.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// # nursery::run(async {
+/// let weak = nursery::lowlevel::token().downgrade();
+/// let (tx, rx) = mpsc::channel();
+/// weak.run_soon(move || tx.send("on the run's thread").unwrap()).unwrap();
+/// while rx.try_recv() != Ok("on the run's thread") {
+///     nursery::checkpoint().await?;
+/// }
+/// # Ok::<(), nursery::Cancelled>(())
+/// # }).unwrap();
+/// ```
+// It holds no reference, so that none is to be seen while a call is made, when the run may ask whether it is stuck.
+#[derive(Clone)]
+pub struct WeakToken(Door);
+
+impl WeakToken {
+    /// Queues `f` to be called by the run: see [`Token::run_soon`].
+    ///
+    /// # Errors
+    ///
+    /// [`RunFinished`], which gives `f` back, if the run is over.
+    pub fn run_soon<F: FnOnce() + Send + 'static>(&self, f: F) -> Result<(), RunFinished<F>> {
+        self.0.inbox.push_call(self.0.generation, None, f)
+    }
+
+    /// Like [`run_soon`](Self::run_soon), but does nothing while a call with the same key is still waiting: see
+    /// [`Token::run_soon_once`].
+    ///
+    /// # Errors
+    ///
+    /// [`RunFinished`], as [`run_soon`](Self::run_soon).
+    pub fn run_soon_once<F: FnOnce() + Send + 'static>(
+        &self,
+        key: OnceKey,
+        f: F,
+    ) -> Result<(), RunFinished<F>> {
+        self.0.inbox.push_call(self.0.generation, Some(key), f)
+    }
+}
+
+impl fmt::Debug for WeakToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakToken").finish_non_exhaustive()
     }
 }
 
