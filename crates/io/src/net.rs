@@ -57,6 +57,7 @@
 //! ```
 
 mod accept;
+mod call;
 mod error;
 pub mod happy_eyeballs;
 mod open;

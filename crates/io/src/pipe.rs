@@ -27,7 +27,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use async_io::Async;
 use futures_lite::{AsyncRead, AsyncWrite};
 use nursery::checkpoint;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -58,7 +57,7 @@ struct Lent {
 impl Lent {
     fn new(fd: OwnedFd) -> io::Result<Self> {
         let flags = fcntl_getfl(&fd)?;
-        Ok(Lent { source: Source::new(Async::new(File::from(fd))?), flags })
+        Ok(Lent { source: Source::new_checked(File::from(fd))?, flags })
     }
 
     fn close(&self) {
@@ -222,7 +221,7 @@ impl AsyncRead for &PipeReceiver {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.receiving.poll_read(&self.lent.source, cx, |io| read(io, buffer))
+        self.receiving.poll_read(&self.lent.source, cx, buffer, read)
     }
 }
 

@@ -2,21 +2,40 @@
 
 pub(crate) mod half;
 mod polled;
-mod relay;
 
-use std::cell::{Cell, OnceCell, RefCell};
+// `--cfg nursery_io_reactor` is for tests, on Linux, of what other systems do.
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(nursery_io_reactor)))]
+mod epoll;
+#[cfg(any(not(any(target_os = "linux", target_os = "android")), nursery_io_reactor))]
+mod reactor;
+
+use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+#[cfg(unix)]
+pub(crate) use std::os::fd::AsFd as Handle;
+#[cfg(windows)]
+pub(crate) use std::os::windows::io::AsSocket as Handle;
 use std::panic::Location;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
+#[cfg(unix)]
+use std::time::Duration;
 
-use async_io::Async;
+#[cfg(unix)]
+use nursery::move_on_after;
 use nursery::{cancellable, checkpoint};
 
-use crate::source::relay::Relay;
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(nursery_io_reactor)))]
+use crate::source::epoll::Watched;
+#[cfg(any(not(any(target_os = "linux", target_os = "android")), nursery_io_reactor))]
+use crate::source::reactor::Watched;
 use crate::stream::StreamError;
+
+/// How long to wait if nothing may tell when there is room again.
+#[cfg(unix)]
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 /// What is waited for. At most one task waits for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,23 +47,32 @@ pub(crate) enum Interest {
 /// A socket or a pipe, until it is closed.
 pub(crate) struct Source<T> {
     /// `None` once it has been closed. Cloned out for use: nothing is borrowed while wakers are touched.
-    io: RefCell<Option<Rc<Async<T>>>>,
-    /// Who waits, by [`Interest`]. The reactor wakes them through it; and so do we, when it is closed.
-    relays: [OnceCell<Relay>; 2],
-    /// Has the reactor been asked, by [`Interest`], since it last said that something is ready?
-    is_asked: [Cell<bool>; 2],
+    io: RefCell<Option<Rc<Watched<T>>>>,
 }
 
 impl<T> Source<T> {
-    pub(crate) fn new(io: Async<T>) -> Self {
-        Source {
-            io: RefCell::new(Some(Rc::new(io))),
-            relays: Default::default(),
-            is_asked: Default::default(),
-        }
+    /// Takes over a socket, which no longer blocks.
+    pub(crate) fn new(io: T) -> io::Result<Self>
+    where
+        T: Handle,
+    {
+        Watched::new(io).map(Source::watching)
     }
 
-    fn get(&self) -> Result<Rc<Async<T>>, StreamError> {
+    /// Takes over what may be something that cannot be waited for: that is an error.
+    #[cfg(unix)]
+    pub(crate) fn new_checked(io: T) -> io::Result<Self>
+    where
+        T: Handle,
+    {
+        Watched::new_checked(io).map(Source::watching)
+    }
+
+    fn watching(io: Watched<T>) -> Self {
+        Source { io: RefCell::new(Some(Rc::new(io))) }
+    }
+
+    fn get(&self) -> Result<Rc<Watched<T>>, StreamError> {
         self.io.borrow().clone().ok_or(StreamError::Closed)
     }
 
@@ -57,69 +85,88 @@ impl<T> Source<T> {
         Ok(f(self.get()?.get_ref()))
     }
 
+    /// Closes it. Returns those that wait, who are to be woken.
+    fn take_apart(&self) -> [Option<Waker>; 2] {
+        let io = self.io.take();
+        io.map_or([None, None], |io| io.release())
+    }
+
     /// Closes it, and wakes those that wait.
     pub(crate) fn close(&self) {
-        let io = self.io.take();
-        drop(io);
-        self.relays.iter().filter_map(OnceCell::get).for_each(Relay::wake);
+        self.take_apart().into_iter().flatten().for_each(Waker::wake);
     }
 
     /// Takes it out, as the system knows it.
     pub(crate) fn into_inner(self) -> Result<T, StreamError> {
         let io = self.io.take().ok_or(StreamError::Closed)?;
-        let io = Rc::into_inner(io).expect("only `poll` clones it, which borrows `self`");
+        let io = Rc::into_inner(io).expect("only methods clone it, which borrow `self`");
         Ok(io.into_inner()?)
+    }
+
+    /// A call has said that it would block: it is in vain until the system says something else.
+    pub(crate) fn would_block(&self, interest: Interest) -> Result<(), StreamError> {
+        self.get()?.would_block(interest);
+        Ok(())
+    }
+
+    /// A read of TCP has brought less than there was room for, and not the end: there is nothing left.
+    pub(crate) fn read_short(&self) {
+        if let Ok(io) = self.get() {
+            io.read_short();
+        }
+    }
+
+    /// Asks the system whether it is ready, whatever is known. What it says, which may be less than that a call would be in
+    /// vain, is forgotten with the guard.
+    pub(crate) fn ask(&self, interest: Interest) -> Result<Asked<'_, T>, StreamError> {
+        self.get()?.ask(interest)?;
+        Ok(Asked { source: self, interest })
     }
 
     /// Calls `op` until it does something else than saying that it would block.
     pub(crate) fn poll<R>(
         &self,
         interest: Interest,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<Result<R, StreamError>> {
-        if self.is_asked[interest as usize].get() {
-            // Takes the answer, if it is there: else the next wait would have it, and `op` would be tried for nothing.
-            let _ = self.poll_ready(interest, cx)?;
-        }
         loop {
-            if let Some(result) = self.attempt(&mut op)? {
+            ready!(self.poll_ready(interest, cx))?;
+            if let Some(result) = self.attempt(interest, &mut op)? {
                 return Poll::Ready(Ok(result));
             }
-            ready!(self.poll_ready(interest, cx))?;
         }
     }
 
-    /// Does `op`. `None`: it would block.
-    fn attempt<R>(
+    /// Does `op`, unless it is known to be in vain. `None`: it would block.
+    pub(crate) fn attempt<R>(
         &self,
+        interest: Interest,
         op: &mut impl FnMut(&T) -> io::Result<R>,
     ) -> Result<Option<R>, StreamError> {
         loop {
             let io = self.get()?;
+            if !io.is_perhaps_ready(interest) {
+                return Ok(None);
+            }
             match op(io.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    io.would_block(interest);
+                    return Ok(None);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return Ok(Some(result.map_err(StreamError::Broken)?)),
             }
         }
     }
 
-    /// Waits until `op` might not block, which may turn out wrong.
+    /// Waits until an operation might not block, which may turn out wrong.
     pub(crate) fn poll_ready(
         &self,
         interest: Interest,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
     ) -> Poll<Result<(), StreamError>> {
-        let io = self.get()?;
-        let relay = self.relays[interest as usize].get_or_init(Relay::new);
-        let mut cx = relay.set(cx);
-        let ready = match interest {
-            Interest::Read => io.poll_readable(&mut cx),
-            Interest::Write => io.poll_writable(&mut cx),
-        };
-        self.is_asked[interest as usize].set(ready.is_pending());
-        ready.map_err(StreamError::Broken)
+        self.get()?.poll_ready(interest, cx).map_err(StreamError::Broken)
     }
 
     /// Does `op`, waiting until it does not block: a checkpoint.
@@ -136,13 +183,69 @@ impl<T> Source<T> {
             // From here on only readiness is waited for: what `op` has done is never held back in a yield, where it
             // would be lost with a future that is dropped there.
             loop {
-                if let Some(result) = self.attempt(&mut op)? {
+                if let Some(result) = self.attempt(interest, &mut op)? {
                     return Ok(result);
                 }
                 let ready = cancellable(poll_fn(|cx| self.poll_ready(interest, cx)));
                 ready.waiting_for(what).at(place).await??;
             }
         }
+    }
+
+    /// The same, if an operation may be in vain although the system reports that it is ready, and never reports that it no
+    /// longer is: it is tried whatever is known, and after a while again.
+    #[cfg(unix)]
+    #[track_caller]
+    pub(crate) fn run_retrying<R>(
+        &self,
+        interest: Interest,
+        what: &'static str,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+    ) -> impl Future<Output = Result<R, StreamError>> {
+        let place = Location::caller();
+        async move {
+            checkpoint().await?;
+            let _asked = Asked { source: self, interest };
+            loop {
+                self.get()?.forget(interest);
+                if let Some(result) = self.attempt(interest, &mut op)? {
+                    return Ok(result);
+                }
+                let is_said_to_be_ready = self.get()?.ask(interest)?;
+                let ready = cancellable(poll_fn(|cx| {
+                    if !is_said_to_be_ready {
+                        return self.poll_ready(interest, cx);
+                    }
+                    // Only of its end it can be told: the attempt itself makes the system say that it is ready.
+                    self.would_block(interest)?;
+                    let _ = self.poll_ready(interest, cx)?;
+                    Poll::Pending
+                }));
+                let waited = move_on_after(RETRY, ready.waiting_for(what).at(place));
+                waited.await?.transpose()?;
+            }
+        }
+    }
+}
+
+/// What the system has said may be believed while it is waited for. Afterwards calls are made, to find out.
+#[must_use = "it is forgotten with this"]
+pub(crate) struct Asked<'a, T> {
+    source: &'a Source<T>,
+    interest: Interest,
+}
+
+impl<T> Drop for Asked<'_, T> {
+    fn drop(&mut self) {
+        if let Ok(io) = self.source.get() {
+            io.forget(self.interest);
+        }
+    }
+}
+
+impl<T> Drop for Source<T> {
+    fn drop(&mut self) {
+        drop(self.take_apart());
     }
 }
 
@@ -156,43 +259,4 @@ impl<T: fmt::Debug> fmt::Debug for Source<T> {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
-    use std::time::Duration;
-
-    use nursery::lowlevel::wait_all_tasks_blocked;
-    use nursery::open_nursery;
-
-    use super::*;
-
-    /// An attempt in vain is a system call.
-    #[test]
-    fn one_attempt_before_the_wait_and_one_after_it() {
-        nursery_testing::run(async {
-            let (one, mut other) = UnixStream::pair()?;
-            let source = Source::new(Async::new(one)?);
-            let attempts = Cell::new(0);
-            for _ in 0..3 {
-                attempts.set(0);
-                let read = |mut io: &UnixStream| {
-                    attempts.set(attempts.get() + 1);
-                    io.read(&mut [0; 10])
-                };
-                open_nursery(async |n| -> io::Result<()> {
-                    let received = n.start_soon(async {
-                        Ok(source.run(Interest::Read, "something to receive", read).await?)
-                    });
-                    wait_all_tasks_blocked(Duration::ZERO).await?;
-                    assert_eq!(attempts.get(), 1);
-                    other.write_all(b"x")?;
-                    assert_eq!((received.await?, attempts.get()), (1, 2));
-                    Ok(())
-                })
-                .await?;
-            }
-            io::Result::Ok(())
-        })
-        .unwrap();
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -20,6 +21,9 @@ use nursery_io::stream::{
 use nursery_testing::{CancelEverywhere, Test, hostile, run};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Shorter than any pause before something is tried again.
+const SHORT: Duration = Duration::from_millis(1);
 
 /// A directory that is removed at the end.
 struct Directory(PathBuf);
@@ -127,7 +131,7 @@ fn what_cannot_be_connected_to_is_named() -> io::Result<()> {
         assert_eq!(address_of(error), (missing.display().to_string(), io::ErrorKind::NotFound));
 
         let stale = directory.path("stale");
-        drop(std::os::unix::net::UnixListener::bind(&stale)?);
+        drop(net::UnixListener::bind(&stale)?);
         let error = UnixStream::connect(&stale).await.unwrap_err();
         assert_eq!(address_of(error).1, io::ErrorKind::ConnectionRefused);
 
@@ -201,7 +205,7 @@ fn a_client_waits_while_too_many_wait_already() -> io::Result<()> {
     run(async {
         let directory = Directory::new()?;
         let path = directory.path("socket");
-        let system = std::os::unix::net::UnixListener::bind(&path)?;
+        let system = net::UnixListener::bind(&path)?;
         socket2::SockRef::from(&system).listen(0)?;
         let listener = UnixListener::from_std(system)?;
         let waiting = RefCell::new(vec![]);
@@ -287,6 +291,84 @@ fn a_sender_of_datagrams_waits_for_room() -> io::Result<()> {
         })
         .await?;
         assert_eq!(*sent.borrow(), 2000);
+        Ok(())
+    })
+}
+
+/// Sends datagrams to `path` until it takes no more, by several, as each has room for some. Returns how many.
+fn fill_queue(path: &Path) -> io::Result<usize> {
+    let mut sent = 0;
+    loop {
+        let sender = net::UnixDatagram::unbound()?;
+        sender.set_nonblocking(true)?;
+        for _ in 0..100 {
+            if let Err(error) = sender.send_to(b"x", path) {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                return Ok(sent);
+            }
+            sent += 1;
+        }
+    }
+}
+
+/// Nothing tells a sender when it is the datagrams of others that make room.
+#[test]
+fn a_sender_of_datagrams_waits_for_room_that_others_make() -> io::Result<()> {
+    run(async {
+        let directory = Directory::new()?;
+        let path = directory.path("socket");
+        let bound = UnixDatagram::bind(&path)?;
+        let count = fill_queue(&path)?;
+        let sender = UnixDatagram::unbound()?;
+        open_nursery(async |n| -> io::Result<()> {
+            let sent = n.start_soon(sender.send_to(b"last", &path));
+            settled().await?;
+            for _ in 0..count {
+                assert_eq!(bound.recv(&mut [0; 10]).await?, 1);
+            }
+            assert_eq!(sent.await?, 4);
+            assert_eq!(bound.recv(&mut [0; 10]).await?, 4);
+            Ok(())
+        })
+        .await
+    })
+}
+
+/// A datagram for one may be in vain, and one for another may not.
+#[test]
+fn a_queue_that_is_full_is_in_the_way_of_nobody_else() -> io::Result<()> {
+    run(async {
+        let directory = Directory::new()?;
+        let [full, free] = ["full", "free"].map(|name| directory.path(name));
+        let (_never_read, bound) = (UnixDatagram::bind(&full)?, UnixDatagram::bind(&free)?);
+        fill_queue(&full)?;
+        let sender = UnixDatagram::unbound()?;
+        sender.connect(&free)?;
+        for sends_to in [true, false] {
+            assert_eq!(move_on_after(SHORT, sender.send_to(b"x", &full)).await?, None);
+            let before = now();
+            if sends_to {
+                sender.send_to(b"x", &free).await?;
+            } else {
+                sender.send(b"x").await?;
+            }
+            assert_eq!(now(), before);
+            assert_eq!(bound.recv(&mut [0; 10]).await?, 1);
+        }
+        Ok(())
+    })
+}
+
+/// The system speaks of room when there is much, and takes what fits into less.
+#[test]
+fn room_that_was_waited_for_in_vain_may_do_nevertheless() -> io::Result<()> {
+    run(async {
+        let (a, _b) = UnixStream::pair()?;
+        let has_room = async || io::Result::Ok(a.wait_send_all_might_not_block().await?);
+        while move_on_after(SHORT, has_room()).await?.is_some() {
+            a.send_all(&[0; 1000]).await?;
+        }
+        a.send_all(b"x").await?;
         Ok(())
     })
 }

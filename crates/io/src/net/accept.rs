@@ -97,7 +97,6 @@ mod errno {
 mod tests {
     use std::cell::Cell;
 
-    use async_io::Async;
     use rustix::io::Errno;
 
     use super::*;
@@ -122,7 +121,7 @@ mod tests {
 
     async fn accept_after(list: &[Errno]) -> (Result<&'static str, StreamError>, usize) {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let socket = Turns::new(Async::new(one).unwrap());
+        let socket = Turns::new(one).unwrap();
         ERRORS.set(Some(Errors { list: list.to_vec(), calls: Cell::new(0) }));
         let result = accept(&socket, accept_with_errors).await;
         (result, ERRORS.take().unwrap().calls.get())

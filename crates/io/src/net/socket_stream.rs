@@ -2,16 +2,15 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use async_io::Async;
 use futures_lite::{AsyncRead, AsyncWrite};
 use nursery::checkpoint;
 
 use crate::source::Source;
-use crate::source::half::{Receiving, Sending};
+use crate::source::half::{Drains, Read, Receiving, Sending, Write};
 use crate::stream::{HalfClose, ReceiveStream, Resource, SendStream, StreamError};
 
 /// A connected socket for streams of bytes: a [`TcpStream`](crate::net::TcpStream) or a
@@ -25,16 +24,24 @@ pub struct SocketStream<T> {
     source: Source<T>,
     sending: Sending,
     receiving: Receiving,
-    shutdown: fn(&T) -> io::Result<()>,
+    calls: Calls<T>,
+}
+
+/// How the system is called for a kind of socket.
+pub(crate) struct Calls<T> {
+    pub(crate) read: Read<T>,
+    pub(crate) write: Write<T>,
+    pub(crate) shutdown: fn(&T) -> io::Result<()>,
+    pub(crate) drains: Drains,
 }
 
 impl<T> SocketStream<T> {
-    pub(crate) fn new(io: Async<T>, shutdown: fn(&T) -> io::Result<()>) -> Self {
+    pub(crate) fn new(source: Source<T>, calls: Calls<T>) -> Self {
         SocketStream {
-            source: Source::new(io),
+            source,
             sending: Sending::default(),
-            receiving: Receiving::default(),
-            shutdown,
+            receiving: Receiving::new(calls.drains),
+            calls,
         }
     }
 
@@ -61,21 +68,6 @@ impl<T> SocketStream<T> {
     }
 }
 
-fn read<T>(mut io: &T, buffer: &mut [u8]) -> io::Result<usize>
-where
-    for<'a> &'a T: Read,
-{
-    // With no room in the buffer the system would wait for something to come.
-    if buffer.is_empty() { Ok(0) } else { io.read(buffer) }
-}
-
-fn write<T>(mut io: &T, data: &[u8]) -> io::Result<usize>
-where
-    for<'a> &'a T: Write,
-{
-    io.write(data)
-}
-
 impl<T> Resource for SocketStream<T> {
     async fn aclose(&self) -> Result<(), StreamError> {
         self.close();
@@ -85,11 +77,11 @@ impl<T> Resource for SocketStream<T> {
 
 impl<T> SendStream for SocketStream<T>
 where
-    for<'a> &'a T: Write,
+    for<'a> &'a T: io::Write,
 {
     #[track_caller]
     fn send_all(&self, data: &[u8]) -> impl Future<Output = Result<(), StreamError>> {
-        self.sending.send_all(&self.source, data, write)
+        self.sending.send_all(&self.source, data, self.calls.write)
     }
 
     #[track_caller]
@@ -100,33 +92,33 @@ where
 
 impl<T> HalfClose for SocketStream<T>
 where
-    for<'a> &'a T: Write,
+    for<'a> &'a T: io::Write,
 {
     async fn send_eof(&self) -> Result<(), StreamError> {
-        self.sending.send_eof(&self.source, self.shutdown).await
+        self.sending.send_eof(&self.source, self.calls.shutdown).await
     }
 }
 
 impl<T> ReceiveStream for SocketStream<T>
 where
-    for<'a> &'a T: Read,
+    for<'a> &'a T: io::Read,
 {
     #[track_caller]
     fn receive_some(&self, buffer: &mut [u8]) -> impl Future<Output = Result<usize, StreamError>> {
-        self.receiving.receive_some(&self.source, buffer, read)
+        self.receiving.receive_some(&self.source, buffer, self.calls.read)
     }
 }
 
 impl<T> AsyncRead for &SocketStream<T>
 where
-    for<'a> &'a T: Read,
+    for<'a> &'a T: io::Read,
 {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.receiving.poll_read(&self.source, cx, |io| read(io, buffer))
+        self.receiving.poll_read(&self.source, cx, buffer, self.calls.read)
     }
 
     fn poll_read_vectored(
@@ -134,20 +126,21 @@ where
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.receiving.poll_read(&self.source, cx, |mut io| io.read_vectored(buffers))
+        self.receiving
+            .poll_read_with(&self.source, cx, |mut io| io::Read::read_vectored(&mut io, buffers))
     }
 }
 
 impl<T> AsyncWrite for &SocketStream<T>
 where
-    for<'a> &'a T: Write,
+    for<'a> &'a T: io::Write,
 {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.sending.poll_write(&self.source, cx, |io| write(io, data))
+        self.sending.poll_write(&self.source, cx, |io| (self.calls.write)(io, data))
     }
 
     fn poll_write_vectored(
@@ -155,7 +148,7 @@ where
         cx: &mut Context<'_>,
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.sending.poll_write(&self.source, cx, |mut io| io.write_vectored(data))
+        self.sending.poll_write(&self.source, cx, |mut io| io::Write::write_vectored(&mut io, data))
     }
 
     /// There is nothing to flush: the system has all that was written.
@@ -164,13 +157,13 @@ where
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.sending.poll_close(&self.source, cx, self.shutdown)
+        self.sending.poll_close(&self.source, cx, self.calls.shutdown)
     }
 }
 
 impl<T> AsyncRead for SocketStream<T>
 where
-    for<'a> &'a T: Read,
+    for<'a> &'a T: io::Read,
 {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -191,7 +184,7 @@ where
 
 impl<T> AsyncWrite for SocketStream<T>
 where
-    for<'a> &'a T: Write,
+    for<'a> &'a T: io::Write,
 {
     fn poll_write(
         self: Pin<&mut Self>,

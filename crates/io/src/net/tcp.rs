@@ -1,20 +1,22 @@
 //! [`TcpStream`] and [`TcpListener`].
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
-use async_io::Async;
 use nursery::{cancellable, checkpoint};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::net::accept::accept;
+use crate::net::call;
 use crate::net::error::AddressError;
 use crate::net::resolve::resolve;
-use crate::net::socket_stream::SocketStream;
+use crate::net::socket_stream::{Calls, SocketStream};
 use crate::net::turns::Turns;
+use crate::source::half::Drains;
+use crate::source::{Interest, Source};
 use crate::stream::{Listener, Resource, StreamError};
 
 /// A TCP connection, from [`connect`](Self::connect), [`open_tcp_stream`](crate::net::open_tcp_stream) or a [`TcpListener`].
@@ -23,6 +25,13 @@ use crate::stream::{Listener, Resource, StreamError};
 /// is asked not to hoard what it cannot send yet, so that
 /// [`wait_send_all_might_not_block`](crate::stream::SendStream::wait_send_all_might_not_block) means something.
 pub type TcpStream = SocketStream<net::TcpStream>;
+
+const CALLS: Calls<net::TcpStream> = Calls {
+    read: call::read,
+    write: call::write,
+    shutdown: |io| io.shutdown(Shutdown::Write),
+    drains: Drains::ByShortReads,
+};
 
 /// How much the system takes that it cannot send yet.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -53,15 +62,16 @@ impl TcpStream {
     ///
     /// Those of the system, which may have no room for it.
     pub fn from_std(stream: net::TcpStream) -> io::Result<TcpStream> {
-        Ok(TcpStream::from_async(Async::new(stream)?))
+        Ok(TcpStream::from_source(Source::new(stream)?))
     }
 
-    fn from_async(io: Async<net::TcpStream>) -> TcpStream {
+    fn from_source(source: Source<net::TcpStream>) -> TcpStream {
+        let stream = SocketStream::new(source, CALLS);
         // Wishes: without them it works, too.
-        let _ = io.get_ref().set_nodelay(true);
+        let _ = stream.set_nodelay(true);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = SockRef::from(io.get_ref()).set_tcp_notsent_lowat(NOTSENT_LOWAT);
-        SocketStream::new(io, |io| io.shutdown(Shutdown::Write))
+        let _ = stream.with(|io| SockRef::from(io).set_tcp_notsent_lowat(NOTSENT_LOWAT));
+        stream
     }
 
     /// Gives the connection back to the standard library, as one that blocks.
@@ -136,29 +146,28 @@ pub(crate) fn connect(
     let connected = cancellable(start_and_wait(address, local)).waiting_for("a connection");
     async move {
         let connected = connected.await?;
-        let io = connected.map_err(|error| AddressError::wrap("connect to", address, error))?;
-        Ok(TcpStream::from_async(io))
+        let source = connected.map_err(|error| AddressError::wrap("connect to", address, error))?;
+        Ok(TcpStream::from_source(source))
     }
 }
 
 async fn start_and_wait(
     address: SocketAddr,
     local: Option<IpAddr>,
-) -> io::Result<Async<net::TcpStream>> {
+) -> io::Result<Source<net::TcpStream>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
     if let Some(local) = local {
         socket.bind(&SocketAddr::new(local, 0).into())?;
     }
-    match socket.connect(&address.into()) {
+    let source = Source::new(net::TcpStream::from(socket))?;
+    match source.with(|io| SockRef::from(io).connect(&address.into()))? {
         Err(error) if !is_in_progress(&error) => return Err(error),
-        _ => {}
+        _ => source.would_block(Interest::Write)?,
     }
-    let io = Async::new_nonblocking(net::TcpStream::from(socket))?;
-    io.writable().await?;
-    match io.get_ref().take_error()? {
+    poll_fn(|cx| source.poll_ready(Interest::Write, cx)).await?;
+    match source.with(net::TcpStream::take_error)?? {
         Some(error) => Err(error),
-        None => Ok(io),
+        None => Ok(source),
     }
 }
 
@@ -218,7 +227,7 @@ impl TcpListener {
     ///
     /// Those of the system, which may have no room for it.
     pub fn from_std(listener: net::TcpListener) -> io::Result<TcpListener> {
-        Ok(TcpListener { socket: Turns::new(Async::new(listener)?) })
+        Ok(TcpListener { socket: Turns::new(listener)? })
     }
 
     /// Gives the listener back to the standard library, as one that blocks.

@@ -4,9 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 
-use async_io::Async;
-
-use crate::source::{Interest, Source};
+use crate::source::{Handle, Interest, Source};
 use crate::stream::StreamError;
 use crate::sync::Semaphore;
 
@@ -18,8 +16,12 @@ pub(crate) struct Turns<T> {
 }
 
 impl<T> Turns<T> {
-    pub(crate) fn new(io: Async<T>) -> Self {
-        Turns { source: Source::new(io), turns: [Semaphore::new(1), Semaphore::new(1)] }
+    pub(crate) fn new(io: T) -> io::Result<Self>
+    where
+        T: Handle,
+    {
+        let turns = [Semaphore::new(1), Semaphore::new(1)];
+        Ok(Turns { source: Source::new(io)?, turns })
     }
 
     /// Does `op`, waiting until it is its turn and does not block: a checkpoint. When the socket is closed, the task whose
@@ -31,9 +33,29 @@ impl<T> Turns<T> {
         what: &'static str,
         op: impl FnMut(&T) -> io::Result<R>,
     ) -> impl Future<Output = Result<R, StreamError>> {
+        self.in_turn(interest, self.source.run(interest, what, op))
+    }
+
+    /// The same, for what the system does not always report.
+    #[cfg(unix)]
+    #[track_caller]
+    pub(crate) fn run_retrying<R>(
+        &self,
+        interest: Interest,
+        what: &'static str,
+        op: impl FnMut(&T) -> io::Result<R>,
+    ) -> impl Future<Output = Result<R, StreamError>> {
+        self.in_turn(interest, self.source.run_retrying(interest, what, op))
+    }
+
+    #[track_caller]
+    fn in_turn<R>(
+        &self,
+        interest: Interest,
+        done: impl Future<Output = Result<R, StreamError>>,
+    ) -> impl Future<Output = Result<R, StreamError>> {
         let turn = &self.turns[interest as usize];
         let acquired = turn.acquire();
-        let done = self.source.run(interest, what, op);
         async move {
             let _permit = match turn.try_acquire() {
                 Ok(permit) => permit,

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::io;
 use std::net::{self, SocketAddr};
 
-use async_io::Async;
 use nursery::checkpoint;
 
 use crate::net::error::AddressError;
@@ -58,7 +57,7 @@ impl UdpSocket {
     ///
     /// Those of the system, which may have no room for it.
     pub fn from_std(socket: net::UdpSocket) -> io::Result<UdpSocket> {
-        Ok(UdpSocket { socket: Turns::new(Async::new(socket)?) })
+        Ok(UdpSocket { socket: Turns::new(socket)? })
     }
 
     /// Gives the socket back to the standard library, as one that blocks.

@@ -12,28 +12,33 @@ use std::io;
 use std::net::Shutdown;
 use std::os::unix::net;
 use std::path::Path;
-use std::time::Duration;
 
-use async_io::Async;
 use nursery::{Cancelled, cancellable, checkpoint, sleep};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 pub use crate::net::unix::datagram::UnixDatagram;
 
 use crate::net::accept::accept;
+use crate::net::call;
 use crate::net::error::AddressError;
-use crate::net::socket_stream::SocketStream;
+use crate::net::socket_stream::{Calls, SocketStream};
 use crate::net::tcp::DEFAULT_BACKLOG;
 use crate::net::turns::Turns;
 use crate::net::unix::file::SocketFile;
+use crate::source::half::Drains;
+use crate::source::{RETRY, Source};
 use crate::stream::{Listener, Resource, StreamError};
 
 /// A connection between processes of this machine, from [`connect`](Self::connect), [`pair`](Self::pair) or a
 /// [`UnixListener`].
 pub type UnixStream = SocketStream<net::UnixStream>;
 
-/// How long to wait if the listener's queue is full: nothing tells when it has room again.
-const RETRY: Duration = Duration::from_millis(10);
+const CALLS: Calls<net::UnixStream> = Calls {
+    read: call::read,
+    write: call::write,
+    shutdown: |io| io.shutdown(Shutdown::Write),
+    drains: Drains::Unknown,
+};
 
 impl UnixStream {
     /// Connects to the listener at `path`. If too many wait there already, it waits, too.
@@ -56,9 +61,10 @@ impl UnixStream {
         let address = SockAddr::unix(path).map_err(name_it)?;
         loop {
             match try_connect(&address).await? {
+                // Nothing tells when the listener's queue has room again.
                 Err(error) if is_queue_full(&error) => sleep(RETRY).await?,
                 Err(error) => return Err(name_it(error)),
-                Ok(io) => return Ok(UnixStream::from_async(io)),
+                Ok(source) => return Ok(UnixStream::from_source(source)),
             }
         }
     }
@@ -79,11 +85,11 @@ impl UnixStream {
     ///
     /// Those of the system, which may have no room for it.
     pub fn from_std(stream: net::UnixStream) -> io::Result<UnixStream> {
-        Ok(UnixStream::from_async(Async::new(stream)?))
+        Ok(UnixStream::from_source(Source::new(stream)?))
     }
 
-    fn from_async(io: Async<net::UnixStream>) -> UnixStream {
-        SocketStream::new(io, |io| io.shutdown(Shutdown::Write))
+    fn from_source(source: Source<net::UnixStream>) -> UnixStream {
+        SocketStream::new(source, CALLS)
     }
 
     /// Gives the connection back to the standard library, as one that blocks.
@@ -111,13 +117,13 @@ fn is_queue_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-async fn try_connect(address: &SockAddr) -> Result<io::Result<Async<net::UnixStream>>, Cancelled> {
+async fn try_connect(address: &SockAddr) -> Result<io::Result<Source<net::UnixStream>>, Cancelled> {
     let connected = async {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
+        let source = Source::new(net::UnixStream::from(socket))?;
         // Done at once, or refused at once.
-        socket.connect(address)?;
-        Async::new_nonblocking(net::UnixStream::from(socket))
+        source.with(|io| SockRef::from(io).connect(address))??;
+        Ok(source)
     };
     cancellable(connected).waiting_for("a connection").await
 }
@@ -178,7 +184,7 @@ impl UnixListener {
     ///
     /// Those of the system, which may have no room for it.
     pub fn from_std(listener: net::UnixListener) -> io::Result<UnixListener> {
-        let socket = Turns::new(Async::new(listener)?);
+        let socket = Turns::new(listener)?;
         Ok(UnixListener { socket, file: SocketFile::default() })
     }
 

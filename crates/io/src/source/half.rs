@@ -4,8 +4,10 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::Location;
 use std::task::{Context, Poll, ready};
 
+use nursery::lowlevel::try_checkpoint;
 use nursery::{cancellable, checkpoint};
 
 use crate::source::polled::Polled;
@@ -19,10 +21,10 @@ const TO_RECEIVE: &str = "something to receive";
 const WRITES_IN_A_ROW: usize = 16;
 
 /// Writes some of the bytes, without blocking.
-type Write<T> = fn(&T, &[u8]) -> io::Result<usize>;
+pub(crate) type Write<T> = fn(&T, &[u8]) -> io::Result<usize>;
 
 /// Reads some bytes, without blocking.
-type Read<T> = fn(&T, &mut [u8]) -> io::Result<usize>;
+pub(crate) type Read<T> = fn(&T, &mut [u8]) -> io::Result<usize>;
 
 /// The state of the half that sends.
 #[derive(Debug, Default)]
@@ -50,13 +52,16 @@ impl Sending {
         data: &[u8],
         write: Write<T>,
     ) -> impl Future<Output = Result<(), StreamError>> {
-        let mut rest = Rest { sending: self, data, sent: 0 };
-        let sent = cancellable(poll_fn(move |cx| rest.poll(source, cx, write)));
-        let sent = sent.waiting_for(TO_SEND);
+        let place = Location::caller();
         async move {
             let _guard = self.conflict.enter()?;
             self.check(source)?;
-            sent.await?
+            let mut rest = Rest { sending: self, data, sent: 0 };
+            if try_checkpoint() && rest.send_at_once(source, write)? {
+                return Ok(());
+            }
+            let sent = cancellable(poll_fn(|cx| rest.poll(source, cx, write)));
+            sent.waiting_for(TO_SEND).at(place).await?
         }
     }
 
@@ -70,6 +75,7 @@ impl Sending {
         async move {
             let _guard = self.conflict.enter()?;
             self.check(source)?;
+            let _asked = source.ask(Interest::Write)?; // there may have been room, and be none
             ready.await?
         }
     }
@@ -131,6 +137,22 @@ struct Rest<'sending, 'data> {
 }
 
 impl Rest<'_, '_> {
+    /// Sends what the system takes in one call. Returns whether that was all.
+    fn send_at_once<T>(
+        &mut self,
+        source: &Source<T>,
+        write: Write<T>,
+    ) -> Result<bool, StreamError> {
+        if self.is_over() {
+            return Ok(true);
+        }
+        let rest = self.rest();
+        if let Some(n) = source.attempt(Interest::Write, &mut |io| write(io, rest))? {
+            self.add(n)?;
+        }
+        Ok(self.is_over())
+    }
+
     fn poll<T>(
         &mut self,
         source: &Source<T>,
@@ -139,18 +161,32 @@ impl Rest<'_, '_> {
     ) -> Poll<Result<(), StreamError>> {
         source.check_open()?;
         for _ in 0..WRITES_IN_A_ROW {
-            let rest = &self.data[self.sent..];
-            if rest.is_empty() {
+            if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
+            let rest = self.rest();
             let n = ready!(source.poll(Interest::Write, cx, |io| write(io, rest)))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
-            }
-            self.sent += n;
+            self.add(n)?;
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.data[self.sent..]
+    }
+
+    fn is_over(&self) -> bool {
+        self.sent == self.data.len()
+    }
+
+    /// The system has taken so many.
+    fn add(&mut self, n: usize) -> Result<(), StreamError> {
+        if n == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        self.sent += n;
+        Ok(())
     }
 }
 
@@ -168,9 +204,38 @@ impl Drop for Rest<'_, '_> {
 pub(crate) struct Receiving {
     conflict: ConflictDetector,
     polled: Polled,
+    drains: Drains,
+}
+
+/// What a read says of those to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Drains {
+    /// Nothing: a terminal gives a line, and a local socket what came with a descriptor, although there is more.
+    #[default]
+    Unknown,
+    /// If it brings less than there is room for, there is nothing left.
+    ByShortReads,
 }
 
 impl Receiving {
+    pub(crate) fn new(drains: Drains) -> Self {
+        Receiving { drains, ..Receiving::default() }
+    }
+
+    fn read<T>(
+        &self,
+        source: &Source<T>,
+        io: &T,
+        buffer: &mut [u8],
+        read: Read<T>,
+    ) -> io::Result<usize> {
+        let n = read(io, buffer)?;
+        if self.drains == Drains::ByShortReads && (1..buffer.len()).contains(&n) {
+            source.read_short();
+        }
+        Ok(n)
+    }
+
     #[track_caller]
     pub(crate) fn receive_some<T>(
         &self,
@@ -179,7 +244,8 @@ impl Receiving {
         read: Read<T>,
     ) -> impl Future<Output = Result<usize, StreamError>> {
         let is_empty = buffer.is_empty();
-        let received = source.run(Interest::Read, TO_RECEIVE, move |io| read(io, buffer));
+        let received =
+            source.run(Interest::Read, TO_RECEIVE, move |io| self.read(source, io, buffer, read));
         async move {
             let _guard = self.conflict.enter()?;
             source.check_open()?;
@@ -191,6 +257,17 @@ impl Receiving {
     }
 
     pub(crate) fn poll_read<T>(
+        &self,
+        source: &Source<T>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        read: Read<T>,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_with(source, cx, |io| self.read(source, io, buffer, read))
+    }
+
+    /// The same, with a read that says nothing of those to come.
+    pub(crate) fn poll_read_with<T>(
         &self,
         source: &Source<T>,
         cx: &mut Context<'_>,

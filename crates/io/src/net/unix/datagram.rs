@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 
-use async_io::Async;
 use nursery::checkpoint;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -87,7 +86,7 @@ impl UnixDatagram {
     ///
     /// Those of the system, which may have no room for it.
     pub fn from_std(socket: net::UnixDatagram) -> io::Result<UnixDatagram> {
-        let socket = Turns::new(Async::new(socket)?);
+        let socket = Turns::new(socket)?;
         Ok(UnixDatagram { socket, file: SocketFile::default() })
     }
 
@@ -117,6 +116,8 @@ impl UnixDatagram {
 
     /// Sends a datagram to the socket at `path`, waiting for room if need be. Returns how much of it went, which is all.
     ///
+    /// When the other's queue has room again is not always reported, so while it is full this tries every 10 milliseconds.
+    ///
     /// # Cancellation
     ///
     /// A checkpoint, always. Cancelled or dropped, it did nothing.
@@ -135,7 +136,11 @@ impl UnixDatagram {
         datagram: &[u8],
         path: impl AsRef<Path>,
     ) -> impl Future<Output = io::Result<usize>> {
-        self.run(Interest::Write, "room to send", move |io| io.send_to(datagram, &path))
+        // The system calls it ready as long as it has room itself.
+        let sent = self
+            .socket
+            .run_retrying(Interest::Write, "room to send", move |io| io.send_to(datagram, &path));
+        async move { Ok(sent.await?) }
     }
 
     /// Sends a datagram to the peer that was set by [`connect`](Self::connect), or is the other of a [`pair`](Self::pair).

@@ -1,6 +1,7 @@
 //! [`Relay`]: a waker that stays the same, and wakes whoever waits at the moment.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
@@ -14,11 +15,15 @@ pub(crate) struct Relay {
 }
 
 #[derive(Default)]
-struct Task(Mutex<Option<Waker>>);
+struct Task {
+    waker: Mutex<Option<Waker>>,
+    /// The reactor has woken, which nobody has asked about yet.
+    has_fired: AtomicBool,
+}
 
 impl Task {
     fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -39,9 +44,14 @@ impl Relay {
         Context::from_waker(&self.waker)
     }
 
-    /// Wakes the task that waits, if there is one.
-    pub(crate) fn wake(&self) {
-        self.waker.wake_by_ref();
+    /// Has the reactor woken since this was last asked?
+    pub(crate) fn take_fired(&self) -> bool {
+        self.task.has_fired.swap(false, Ordering::AcqRel)
+    }
+
+    /// Takes out the task that waits, if there is one: it is to be woken otherwise.
+    pub(crate) fn take(&self) -> Option<Waker> {
+        self.task.lock().take()
     }
 }
 
@@ -51,6 +61,7 @@ impl Wake for Task {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.has_fired.store(true, Ordering::Release);
         let task = self.lock().take();
         task.into_iter().for_each(Waker::wake);
     }
