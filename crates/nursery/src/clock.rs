@@ -117,7 +117,7 @@ pub enum OnIdle {
 /// The system's monotonic clock.
 ///
 /// Nothing is woken early. A deadline that stands alone is served when it is due; where deadlines are dense, the thread
-/// wakes for them at most every half a millisecond, and serves them together.
+/// wakes for them at most every millisecond, and serves them together.
 #[derive(Clone, Copy, Default)]
 pub struct SystemClock {
     _private: (),

@@ -266,7 +266,8 @@ impl Deadlines {
     }
 }
 
-fn nanos(duration: Duration) -> Tick {
+/// Nanoseconds; the longest, if there are too many.
+pub(crate) fn nanos(duration: Duration) -> Tick {
     Tick::try_from(duration.as_nanos()).unwrap_or(Tick::MAX)
 }
 

@@ -49,6 +49,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// A new one, at the end of a lot.
+    #[inline]
+    pub(crate) fn at_the_end(lot: &Rc<LotCore>, waiter: &Waiter) -> Place {
+        Place { lot: lot.clone(), ticket: lot.append(waiter.clone()) }
+    }
+
     /// Leaves the lot, unless that has been emptied.
     #[inline]
     pub(crate) fn leave(self) {
@@ -64,7 +70,7 @@ impl Place {
 impl LotCore {
     /// Adds a wait at the end. Returns its ticket.
     #[inline]
-    pub(crate) fn append(&self, waiter: Waiter) -> u64 {
+    fn append(&self, waiter: Waiter) -> u64 {
         let ticket = self.ticket.get();
         self.ticket.set(ticket + 1);
         self.queue.borrow_mut().push(ticket, waiter);
@@ -102,28 +108,33 @@ impl LotCore {
         self.len.set(0);
     }
 
-    /// Takes the oldest waiter out and gives it its result; before that, `hand_over` is called with its ticket.
-    #[inline]
-    fn wake_first(&self, result: WaitState, hand_over: impl FnOnce(u64)) -> Option<TaskId> {
+    /// Takes out who has waited longest, and is to be woken.
+    #[inline(always)] // it is large, and is looked at at once
+    fn take_first(&self) -> Option<First> {
         let run = self.run()?;
-        let task = run.change(|state, fx| {
-            let (ticket, waiter) = self.queue.borrow_mut().take_first()?;
-            self.len.set(self.len.get() - 1);
-            if run.is_closed() || !state.leave_lot(&waiter) {
+        let (ticket, waiter) = self.queue.borrow_mut().take_first()?;
+        self.len.set(self.len.get() - 1);
+        let task = match &waiter {
+            _ if run.is_closed() => None,
+            Waiter::Own(task, number) if task.wait().leave_lot(*number) => task.known_node(),
+            Waiter::Own(..) => None,
+            Waiter::Apart(id) => run.state.borrow_mut().leave_lot(*id),
+        };
+        match task {
+            Some(task) => Some(First { task: run.task_id(task), run, ticket, waiter }),
+            None => {
                 self.clear(); // see `is_left_behind`
-                return None;
+                None
             }
-            hand_over(ticket);
-            state.wake_wait(&waiter, result, fx);
-            state.task_of_wait(&waiter)
-        })?;
-        Some(run.task_id(task))
+        }
     }
 
     /// Breaks the lot: everybody in it, and everybody who comes, gets [`Broken`].
     pub(crate) fn break_by(&self, task: TaskId) {
         self.broken_by.borrow_mut().push(task);
-        while self.wake_first(WaitState::Broken, |_| {}).is_some() {}
+        while let Some(first) = self.take_first() {
+            first.wake(WaitState::Broken);
+        }
     }
 
     fn add_breaker(self: &Rc<Self>, task: TaskId) -> bool {
@@ -151,6 +162,29 @@ impl LotCore {
     fn broken(&self) -> Option<Broken> {
         let by = self.broken_by.borrow();
         if by.is_empty() { None } else { Some(Broken { by: by.clone() }) }
+    }
+}
+
+/// Who had waited longest in a lot.
+struct First {
+    task: TaskId,
+    run: Rc<Run>,
+    ticket: u64,
+    waiter: Waiter,
+}
+
+impl First {
+    #[inline]
+    fn wake(self, result: WaitState) {
+        match &self.waiter {
+            Waiter::Own(task, _) => {
+                task.wait().set_result(result);
+                task.wake_from_anywhere(&self.run);
+            }
+            Waiter::Apart(_) => {
+                self.run.change(|state, fx| state.wake_wait(&self.waiter, result, fx));
+            }
+        }
     }
 }
 
@@ -208,28 +242,26 @@ struct Lot<V> {
     moved: RefCell<Notes<(Rc<Lot<V>>, u64)>>,
 }
 
-/// What has been noted for waiters, by ticket, and is fetched in the order in which it was noted. Mostly there are very few.
+/// What has been noted for waiters, by ticket. Mostly there is one at a time, which costs no allocation.
 struct Notes<T> {
-    /// Older than all of `many`.
-    few: Vec<(u64, T)>,
+    one: Option<(u64, T)>,
+    /// The others.
     many: BTreeMap<u64, T>,
 }
 
-const FEW: usize = 16;
-
 impl<T> Notes<T> {
     fn new() -> Self {
-        Notes { few: Vec::new(), many: BTreeMap::new() }
+        Notes { one: None, many: BTreeMap::new() }
     }
 
     fn is_empty(&self) -> bool {
-        self.few.is_empty() && self.many.is_empty()
+        self.one.is_none() && self.many.is_empty()
     }
 
     #[inline]
     fn put(&mut self, ticket: u64, note: T) {
-        if self.many.is_empty() && self.few.len() < FEW {
-            self.few.push((ticket, note));
+        if self.one.is_none() {
+            self.one = Some((ticket, note));
         } else {
             self.many.insert(ticket, note);
         }
@@ -237,19 +269,10 @@ impl<T> Notes<T> {
 
     #[inline]
     fn take(&mut self, ticket: u64) -> Option<T> {
-        if let [(only, _)] = self.few[..]
-            && only == ticket
-        {
-            return self.few.pop().map(|(_, note)| note);
+        match self.one.take_if(|(one, _)| *one == ticket) {
+            Some((_, note)) => Some(note),
+            None => self.many.remove(&ticket),
         }
-        self.find_and_take(ticket)
-    }
-
-    fn find_and_take(&mut self, ticket: u64) -> Option<T> {
-        if let Some(at) = self.few.iter().position(|(other, _)| *other == ticket) {
-            return Some(self.few.remove(at).1);
-        }
-        self.many.remove(&ticket)
     }
 }
 
@@ -333,19 +356,12 @@ impl<V> ParkingLot<V> {
     ///
     /// The value, if nobody is parked.
     pub fn unpark_one(&self, value: V) -> Result<TaskId, V> {
-        let mut value = Some(value);
+        let Some(first) = self.lot.core.take_first() else { return Err(value) };
+        let task = first.task;
         // The value is there before the task can run.
-        let hand_over = |ticket| {
-            if let Some(value) = value.take() {
-                self.lot.handed.borrow_mut().put(ticket, value);
-            }
-        };
-        let task = self.lot.core.wake_first(WaitState::Woken, hand_over);
-        match (task, value) {
-            (Some(task), _) => Ok(task),
-            (None, Some(value)) => Err(value),
-            (None, None) => unreachable!("it was handed over to somebody"),
-        }
+        self.lot.handed.borrow_mut().put(first.ticket, value);
+        first.wake(WaitState::Woken);
+        Ok(task)
     }
 
     /// Moves the `count` oldest waiters, in order, to the end of another lot.
@@ -368,8 +384,8 @@ impl<V> ParkingLot<V> {
         for _ in 0..count {
             let Some((old, waiter)) = self.lot.core.first() else { break };
             self.lot.core.remove(old);
-            let ticket = to.lot.core.append(waiter.clone());
-            let place = Place { lot: to.lot.core.clone(), ticket };
+            let place = Place::at_the_end(&to.lot.core, &waiter);
+            let ticket = place.ticket;
             run.state.borrow_mut().set_place(&waiter, place);
             self.lot.moved.borrow_mut().put(old, (to.lot.clone(), ticket));
         }

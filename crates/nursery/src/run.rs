@@ -548,13 +548,19 @@ impl Run {
             context::refresh(self);
         }
         if fx.is_scheduled && !context::is_current(self) {
-            self.inbox.wake_root(self.generation); // from outside: the host has to poll
+            self.wake_host();
         }
         fx.wake.wake();
         for task in std::mem::take(&mut fx.announce) {
             self.instrument(|i| i.task_scheduled(self.task_id(task)));
         }
         result
+    }
+
+    /// From outside: the host has to poll.
+    #[cold]
+    pub(crate) fn wake_host(&self) {
+        self.inbox.wake_root(self.generation);
     }
 
     /// Reads the clock. Relative timers that were set since it was last read count from now.

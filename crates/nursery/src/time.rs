@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use crate::checkpoint::{RaiseIfCancelled, cancelled, raise_if_cancelled, yield_now};
-use crate::deadlines::Limit;
+use crate::deadlines::{Limit, nanos};
 use crate::error::{Cancelled, TaskError, TooSlow};
 use crate::run::context::{self, Deferred, DeferredGuard};
 use crate::scope::frame::{Frame, scope_node};
@@ -183,7 +183,7 @@ fn poll_and_drop<F: Future>(
 fn defer(limit: Limit, shield: bool, place: &'static Location<'static>) -> Option<DeferredGuard> {
     match limit {
         Limit::Timeout(timeout) if !shield && !timeout.is_zero() => {
-            context::defer(Deferred { timeout, place })
+            context::defer(Deferred { nanos: nanos(timeout), place })
         }
         _ => None,
     }

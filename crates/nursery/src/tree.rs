@@ -178,23 +178,25 @@ impl Wakers {
 }
 
 impl Node {
+    const BLANK: Node = Node {
+        parent: None,
+        index: 0,
+        children: Children::None,
+        first_wait: None,
+        own_waits: 0,
+        called: false,
+        shield: false,
+        effective: false,
+        born: 0,
+        reason: None,
+        place: Location::caller(),
+        kind: Kind::Scope(Timer::Never),
+        extra: None,
+    };
+
     #[inline(always)]
     pub(crate) fn new(kind: Kind, place: &'static Location<'static>) -> Self {
-        Node {
-            parent: None,
-            index: 0,
-            children: Children::None,
-            first_wait: None,
-            own_waits: 0,
-            called: false,
-            shield: false,
-            effective: false,
-            born: 0,
-            reason: None,
-            place,
-            kind,
-            extra: None,
-        }
+        Node { kind, place, ..Node::BLANK }
     }
 
     pub(crate) fn effective(&self) -> bool {
@@ -210,7 +212,7 @@ impl Node {
     fn is_plain(&self) -> bool {
         let is_own = !matches!(self.kind, Kind::Nursery(..));
         let is_alone = matches!(self.children, Children::None);
-        is_own && is_alone && self.reason.is_none() && self.extra.is_none()
+        is_own && is_alone && self.extra.is_none()
     }
 
     /// Has it an entry in the queue of deadlines?
@@ -282,25 +284,30 @@ impl State {
     }
 
     /// Adds `node` as the youngest child of `parent`; it inherits cancellation at once.
-    #[inline(always)] // it puts the node together in its place
-    pub(crate) fn insert(&mut self, parent: Option<NodeId>, mut node: Node) -> NodeId {
-        node.effective = node.called;
-        if let Some(parent) = parent
-            && let Some(above) = self.nodes.get(parent)
-        {
-            if node.called || (above.effective && !node.shield) {
-                node.effective = true;
-                node.reason = node.reason.or_else(|| above.reason.clone());
-            }
-            node.parent = Some(parent);
-        }
-        let parent = node.parent;
-        self.tasks += usize::from(node.is_task());
-        let id = self.nodes.insert(node);
-        if let Some(parent) = parent {
-            let index = self.nodes[parent].children.push(id);
-            self.nodes[id].index = index;
-        }
+    #[inline(always)] // so that it is put together in its place, field by field
+    pub(crate) fn insert(&mut self, parent: Option<NodeId>, node: Node) -> NodeId {
+        let above = parent.and_then(|parent| self.nodes.get(parent));
+        let is_inherited = !node.shield && above.is_some_and(Node::effective);
+        let effective = node.called || is_inherited;
+        let reason = match node.reason {
+            None if effective => above.and_then(|above| above.reason.clone()),
+            reason => reason,
+        };
+        let parent = parent.filter(|_| above.is_some());
+        self.tasks += usize::from(matches!(node.kind, Kind::Task(_)));
+        let id = self.nodes.insert(Node::BLANK);
+        let index = parent.map(|parent| self.nodes[parent].children.push(id));
+        let new = &mut self.nodes[id];
+        new.parent = parent;
+        new.index = index.unwrap_or(0);
+        new.called = node.called;
+        new.shield = node.shield;
+        new.effective = effective;
+        new.born = node.born;
+        new.reason = reason;
+        new.place = node.place;
+        new.kind = node.kind;
+        new.extra = node.extra;
         self.validate(id);
         id
     }

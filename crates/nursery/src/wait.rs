@@ -106,26 +106,6 @@ impl State {
         }
     }
 
-    /// The task that polls a wait.
-    #[inline]
-    pub(crate) fn task_of_wait(&self, waiter: &Waiter) -> Option<NodeId> {
-        match waiter {
-            Waiter::Own(task, _) => task.known_node(),
-            Waiter::Apart(id) => self.waits.get(*id)?.task(),
-        }
-    }
-
-    /// A wait has been taken out of its lot. Returns whether it still waits.
-    #[inline]
-    pub(crate) fn leave_lot(&mut self, waiter: &Waiter) -> bool {
-        match waiter {
-            Waiter::Own(task, number) => task.wait().is(*number) && task.wait().leave_lot(),
-            Waiter::Apart(id) => {
-                self.waits.get_mut(*id).is_some_and(|wait| wait.place.take().is_some())
-            }
-        }
-    }
-
     /// Says where in a lot a wait is.
     pub(crate) fn set_place(&mut self, waiter: &Waiter, place: Place) {
         match waiter {
@@ -282,7 +262,14 @@ impl Slot {
         } else {
             let mut wait = Wait::new(node, task, *label, waker);
             wait.outside = outside;
-            let id = run.state.borrow_mut().insert_apart(wait);
+            let id = run.change(|state, fx| {
+                let id = state.insert_apart(wait);
+                if state.effective(node) {
+                    // The waker that was cloned, which is foreign, has cancelled the scope.
+                    state.wake_apart(id, WaitState::Cancelled, fx);
+                }
+                id
+            });
             self.entry.insert((run, Waiter::Apart(id)))
         };
         if outside {
@@ -423,11 +410,18 @@ impl Drop for Slot {
 /// Adds a wait at the end of a lot. Returns its ticket.
 #[inline]
 fn enter_lot(run: &Run, lot: &Rc<LotCore>, waiter: &Waiter) -> u64 {
-    let ticket = lot.append(waiter.clone());
-    let place = Place { lot: lot.clone(), ticket };
     match waiter {
-        Waiter::Own(task, _) => task.wait().set_place(place),
-        Waiter::Apart(_) => run.state.borrow_mut().set_place(waiter, place),
+        Waiter::Own(task, _) => {
+            let place = Place::at_the_end(lot, waiter);
+            let ticket = place.ticket;
+            task.wait().set_place(place);
+            ticket
+        }
+        Waiter::Apart(id) => match run.state.borrow_mut().waits.get_mut(*id) {
+            Some(wait) if wait.state == WaitState::Waiting => {
+                wait.place.insert(Place::at_the_end(lot, waiter)).ticket
+            }
+            _ => 0, // it is cancelled already
+        },
     }
-    ticket
 }

@@ -454,6 +454,26 @@ fn a_child_whose_nursery_is_dropped_while_the_waiters_waker_is_cloned_has_no_val
 }
 
 #[test]
+fn a_wait_whose_scope_is_cancelled_while_its_waker_is_cloned_is_interrupted() {
+    Test::new()
+        .run(async {
+            let scope = CancelScope::new();
+            let handle = scope.clone();
+            let interrupted = scope.enter(async move {
+                once("clone", move || handle.cancel());
+                let mut waiting = sleep_forever();
+                let first = poll_hostile(&mut waiting).await;
+                MISCHIEF.set(None);
+                assert!(first.is_pending());
+                assert!(poll_hostile(&mut waiting).await.is_ready());
+                Ok::<(), Cancelled>(())
+            });
+            interrupted.await.map(drop)
+        })
+        .unwrap();
+}
+
+#[test]
 fn a_start_whose_child_says_so_while_the_callers_waker_is_cloned_returns() {
     thread_local! {
         static STATUS: RefCell<Option<TaskStatus<u8>>> = const { RefCell::new(None) };

@@ -169,7 +169,7 @@ async fn a_scope_interrupts_the_waits_of_each_task_that_polled_it() -> Result {
                 _ => Poll::Ready(()),
             })
             .await;
-            poll_fn(|cx| Poll::Ready(assert!(second.as_mut().poll(cx).is_pending()))).await;
+            assert!(poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx).is_pending())).await);
             drop(first);
             second.await
         }));

@@ -99,7 +99,7 @@ impl Condition {
             lock.pass_on();
             match self.waiting.park_as("a condition").at(place).await {
                 Err(ParkError::Cancelled(cancelled)) => {
-                    shield(lock.acquire("the lock of a condition", place, false, || ())).await?;
+                    shield(lock.acquire(&"the lock of a condition", place, false, || ())).await?;
                     Err(cancelled.into())
                 }
                 result => lock.arrive(result),

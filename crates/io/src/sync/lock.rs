@@ -125,7 +125,7 @@ impl Lock {
     /// Outside a run.
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<(), LockError>> + use<'_> {
-        self.core.acquire("a lock", Location::caller(), false, || ())
+        self.core.acquire(&"a lock", Location::caller(), false, || ())
     }
 
     /// Acquires the lock for the current task if it is free.
@@ -181,7 +181,7 @@ impl Lock {
     /// Outside a run.
     #[track_caller]
     pub fn lock(&self) -> impl Future<Output = Result<LockGuard<'_>, LockError>> + use<'_> {
-        self.core.acquire("a lock", Location::caller(), false, || self.core.guard())
+        self.core.acquire(&"a lock", Location::caller(), false, || self.core.guard())
     }
 
     /// Acquires the lock if it is free, and returns a guard that releases it.
@@ -249,7 +249,7 @@ impl Core {
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would copy its arguments")]
     pub(crate) fn acquire<'a, T, F: FnOnce() -> T>(
         self: &'a Rc<Self>,
-        what: &'static str,
+        what: &'static &'static str,
         place: &'static Location<'static>,
         is_checked: bool,
         then: F,

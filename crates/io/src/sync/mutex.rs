@@ -77,9 +77,9 @@ impl<T> Mutex<T> {
             false => Ok(self.try_lock()),
             true => Err(()),
         };
-        let lock = self.lock.core();
         quick((), at_once, move |(), is_checked| {
-            Rest::Slow(lock.acquire("a mutex", place, is_checked, || self.guard()))
+            let lock = self.lock.core();
+            Rest::Slow(lock.acquire(&"a mutex", place, is_checked, || self.guard()))
         })
     }
 

@@ -120,6 +120,28 @@ struct Home {
     wait: OwnWait,
 }
 
+impl Home {
+    #[inline]
+    fn new(
+        born: u32,
+        node: NodeId,
+        place: &'static Location<'static>,
+        ready: NonNull<Ready>,
+    ) -> Self {
+        Home {
+            tasks: Cell::new(1),
+            flags: Cell::new(WATCHED),
+            born,
+            node: Cell::new(node),
+            place,
+            frame: Frame::new(node),
+            ready,
+            joiner: Cell::new(None),
+            wait: OwnWait::new(),
+        }
+    }
+}
+
 /// What can be done to a cell of unknown content. The `Task` is one of the type that the actions are of.
 struct Actions {
     /// Makes a step. The owner calls it (rule 2); the task is not running, and has not ended.
@@ -190,32 +212,27 @@ where
     D::Value: 'a,
 {
     let Birth { parent, place, extra, in_tree } = birth;
-    let cell = TaskCell {
-        head: Head {
-            common: Common {
-                refs: AtomicUsize::new(1),
-                inbox: run.inbox,
-                generation: run.generation,
-                is_sent: AtomicBool::new(false),
-                actions: TaskCell::<F, D>::ACTIONS,
-            },
-            home: Home {
-                tasks: Cell::new(1),
-                flags: Cell::new(WATCHED),
-                born: run.birth(),
-                node: Cell::new(parent),
-                place,
-                frame: Frame::new(parent),
-                ready: NonNull::from(&**done.ready()),
-                joiner: Cell::new(None),
-                wait: OwnWait::new(),
-            },
-        },
-        done: UnsafeCell::new(ManuallyDrop::new(done)),
-        content: UnsafeCell::new(Content::Future(future)),
-        _pinned: PhantomPinned,
+    let ready = NonNull::from(&**done.ready());
+    let common = Common {
+        refs: AtomicUsize::new(1),
+        inbox: run.inbox,
+        generation: run.generation,
+        is_sent: AtomicBool::new(false),
+        actions: TaskCell::<F, D>::ACTIONS,
     };
-    let task = Task(cell.place(&run.pool).cast());
+    let born = run.birth();
+    // It is put together in its place: nothing happens on the way that might need it elsewhere.
+    let cell = TaskCell::<F, D>::allocate(&run.pool);
+    // SAFETY: the memory is ours, and is that of a cell.
+    unsafe {
+        cell.write(TaskCell {
+            head: Head { common, home: Home::new(born, parent, place, ready) },
+            done: UnsafeCell::new(ManuallyDrop::new(done)),
+            content: UnsafeCell::new(Content::Future(future)),
+            _pinned: PhantomPinned,
+        });
+    }
+    let task = Task(cell.cast());
     if in_tree || extra.is_some() || !run.instruments.is_empty() {
         let node = task.enter_tree(run, extra);
         run.instrument(|i| i.task_spawned(run.task_id(node)));
@@ -475,6 +492,15 @@ impl Task {
         }
     }
 
+    /// The same, for who may not be in the run just now: then the host has to poll.
+    #[inline]
+    pub(crate) fn wake_from_anywhere(&self, run: &Run) {
+        self.wake(run);
+        if !context::is_current(run) {
+            run.wake_host();
+        }
+    }
+
     /// Whom to wake, with nothing borrowed, when the task has been put on its list.
     pub(crate) fn take_owner(&self) -> Option<Owner> {
         self.ready().take_owner()
@@ -559,7 +585,7 @@ impl<V> Handle<V> {
 
     /// The wait that is woken at the end.
     pub(crate) fn set_joiner(&self, waiter: Option<Waiter>) {
-        if !self.task.has(ENDED) {
+        if !self.is_finished() {
             self.task.home().joiner.set(waiter);
         }
     }
@@ -595,27 +621,26 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         if fits { Some(parts) } else { None }
     };
 
-    /// Puts it where it stays.
+    /// Memory for one, from a pool if that has such.
     #[inline]
-    fn place(self, pool: &Pool) -> NonNull<Self> {
-        let Some(parts) = Self::PARTS else { return NonNull::from(Box::leak(Box::new(self))) };
-        let place = NonNull::from(Box::leak(pool.take(parts))).cast::<Self>();
-        // SAFETY: the block is ours, and is large enough, and aligned.
-        unsafe { place.write(self) };
-        place
+    fn allocate(pool: &Pool) -> NonNull<Self> {
+        match Self::PARTS {
+            Some(parts) => NonNull::from(Box::leak(pool.take(parts))).cast(),
+            None => NonNull::from(Box::leak(Box::<Self>::new_uninit())).cast(),
+        }
     }
 
     /// See [`Actions::free`].
     unsafe fn free(head: NonNull<Head>) {
         let Some(parts) = Self::PARTS else {
-            // SAFETY: `place` made it a box. Nothing that is left in it has a destructor.
-            return drop(unsafe { Box::from_raw(head.cast::<ManuallyDrop<Self>>().as_ptr()) });
+            // SAFETY: `allocate` made it of this box. Nothing is left in it.
+            return drop(unsafe { Box::from_raw(head.cast::<MaybeUninit<Self>>().as_ptr()) });
         };
         // SAFETY: by the caller's promise.
         let common = unsafe { &head.as_ref().common };
         let is_home = context::is_home(common.inbox, common.generation);
         let block = NonNull::slice_from_raw_parts(head.cast::<MaybeUninit<Part>>(), parts);
-        // SAFETY: `place` made it of this box.
+        // SAFETY: `allocate` made it of this box.
         let block: Block = unsafe { Box::from_raw(block.as_ptr()) };
         context::with_run(|run| match run {
             Some(run) if is_home => run.pool.put(block),

@@ -209,7 +209,8 @@ fn set_position(node: NodeId, cancelled: bool) {
 /// current node, or when the body has to wait. There is one at a time.
 #[derive(Clone, Copy)]
 pub(crate) struct Deferred {
-    pub(crate) timeout: Duration,
+    /// Of the timeout. One word: a `Duration` would be stored by parts, and read back as one.
+    pub(crate) nanos: u64,
     pub(crate) place: &'static Location<'static>,
 }
 
@@ -289,7 +290,7 @@ fn enter_task_now() {
 #[cold]
 fn enter_deferred_now() {
     let (deferred, parent) = (HOT.with(|hot| hot.deferred.take()), current_node());
-    let (Some(Deferred { timeout, place }), Some(run)) = (deferred, try_current_run()) else {
+    let (Some(Deferred { nanos, place }), Some(run)) = (deferred, try_current_run()) else {
         return;
     };
     let id = {
@@ -297,7 +298,7 @@ fn enter_deferred_now() {
         node.born = run.birth();
         let mut state = run.state.borrow_mut();
         let id = state.insert(parent, node);
-        state.arm(id, Limit::Timeout(timeout));
+        state.arm(id, Limit::Timeout(Duration::from_nanos(nanos)));
         id
     };
     with_frame(|frame| frame.inspect(|frame| frame.enter(id)).is_some());

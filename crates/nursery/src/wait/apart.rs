@@ -86,6 +86,13 @@ impl State {
         true
     }
 
+    /// A wait has been taken out of its lot. Returns its task, if it is parked there, and so is waiting.
+    pub(crate) fn leave_lot(&mut self, id: WaitId) -> Option<NodeId> {
+        let wait = self.waits.get_mut(id)?;
+        wait.place.take()?;
+        wait.task()
+    }
+
     /// Adds a wait to its node.
     pub(super) fn insert_apart(&mut self, wait: Wait) -> WaitId {
         let id = self.waits.insert(wait);

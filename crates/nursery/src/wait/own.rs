@@ -100,10 +100,16 @@ impl OwnWait {
         self.place.set(Some(place));
     }
 
-    /// It has been taken out of its lot. Returns whether it was parked there.
+    /// The wait of this number has been taken out of its lot. Returns whether it is parked there, and so is waiting.
     #[inline]
-    pub(super) fn leave_lot(&self) -> bool {
-        self.place.take().is_some()
+    pub(crate) fn leave_lot(&self, number: u32) -> bool {
+        self.is(number) && self.place.take().is_some()
+    }
+
+    /// Gives it its result. It is waiting.
+    #[inline]
+    pub(crate) fn set_result(&self, result: WaitState) {
+        self.state.set(Some(result));
     }
 
     /// Is it the wait of this number?
