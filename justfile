@@ -54,7 +54,7 @@ bench *args:
 
 # core tests under the address sanitizer (nightly); some forget futures on purpose, which leaks
 asan:
-    ASAN_OPTIONS=detect_leaks=0 RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p nursery --lib --tests --target {{host}}
+    ASAN_OPTIONS=detect_leaks=0 RUSTFLAGS="-Zsanitizer=address --cfg nursery_no_pool" cargo +nightly test -p nursery --lib --tests --target {{host}}
 
 # core tests under valgrind
 valgrind:
@@ -62,7 +62,7 @@ valgrind:
 
 # core tests under Miri: strict provenance, random layout (nightly)
 miri:
-    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance -Zmiri-ignore-leaks" RUSTFLAGS=-Zrandomize-layout cargo +nightly miri test -p nursery --lib --tests
+    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance -Zmiri-ignore-leaks" RUSTFLAGS="-Zrandomize-layout --cfg nursery_no_pool" cargo +nightly miri test -p nursery --lib --tests
 
 # licences, duplicates and sources of what we depend on
 deny:

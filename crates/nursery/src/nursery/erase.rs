@@ -19,7 +19,8 @@
 //! |--------------------------|----------------------------------------------------------------------------|
 //! | `Common`                 | any thread; immutable but for two atomics                                    |
 //! | `Home`, content, `done`  | the home thread only: the one of the run                                     |
-//! | the memory               | whoever lets the last reference go, on any thread, once the task has ended     |
+//! | the memory               | whoever lets the last reference go, on any thread, once the task has ended;    |
+//! |                          | at home it goes to the [`Pool`]                                              |
 //!
 //! # Rules
 //!
@@ -30,7 +31,8 @@
 //!    again.
 //! 3. Every [`Task`] counts in `Home::tasks`, and all of them together, each [`Waker`] and each [`Sent`] as one in
 //!    `Common::refs`. If the last `Task` goes and the task has not ended (its owner was forgotten) that one is kept: a
-//!    future that is pinned and was not dropped keeps its memory.
+//!    future that is pinned and was not dropped keeps its memory. When the memory goes nothing is left in it: the joiner
+//!    has gone with the end, or with the handle, and the task's own wait has ended, since who waits keeps a `Task`.
 //! 4. `Task` is not `Send`. Off the home thread there are wakers and `Sent`, which touch `Common` only. A waker is at
 //!    home where [`context::is_home`] says so: while that very run polls, on this thread.
 //! 5. `content` and `done` are borrowed for the length of one step, or for the end of the task. These cannot overlap:
