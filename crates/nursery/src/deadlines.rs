@@ -90,8 +90,15 @@ pub(crate) struct Deadlines {
     sweep_fresh_at: usize,
     next_seq: u32,
     stale: usize,
-    /// The buffer of [`take_due`](Self::take_due).
-    due: Vec<Waiter>,
+    /// The buffers of [`take_due`](Self::take_due).
+    due: Due,
+}
+
+/// What is due, with the number of its timer, stale entries included; and room for the sleepers among it.
+#[derive(Default)]
+pub(crate) struct Due {
+    pub(crate) targets: Vec<(Target, u32)>,
+    pub(crate) sleepers: Vec<Waiter>,
 }
 
 impl Deadlines {
@@ -103,7 +110,7 @@ impl Deadlines {
             sweep_fresh_at: SWEEP_ABOVE,
             next_seq: 0,
             stale: 0,
-            due: Vec::new(),
+            due: Due::default(),
         }
     }
 
@@ -121,13 +128,17 @@ impl Deadlines {
     pub(crate) fn set(&mut self, target: Target, limit: Limit) -> Timer {
         match limit {
             Limit::Never => Timer::Never,
-            Limit::Timeout(after) => {
-                let seq = self.number();
-                self.fresh.push((target, seq));
-                Timer::After { after: nanos(after), seq }
-            }
+            Limit::Timeout(after) => self.set_after(target, nanos(after)),
             Limit::At(at) => self.arm(target, self.tick(at)),
         }
+    }
+
+    /// The same, of a relative one.
+    #[inline(always)]
+    pub(crate) fn set_after(&mut self, target: Target, after: Tick) -> Timer {
+        let seq = self.number();
+        self.fresh.push((target, seq));
+        Timer::After { after, seq }
     }
 
     /// Lets a relative timer count from `now`.
@@ -187,15 +198,21 @@ impl Deadlines {
         }
     }
 
-    /// Lends a buffer for the sleepers that are due.
-    pub(crate) fn take_due(&mut self) -> Vec<Waiter> {
-        std::mem::take(&mut self.due)
+    /// Takes out what is due at `now`. The caller makes the targets stale.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Due {
+        let now = self.tick(now);
+        let mut due = std::mem::take(&mut self.due);
+        while self.queue.peek().is_some_and(|entry| entry.at <= now) {
+            due.targets.extend(self.queue.pop().map(|entry| (entry.target, entry.seq)));
+        }
+        due
     }
 
-    /// Gives back the buffer of `take_due`.
-    pub(crate) fn put_due_buffer(&mut self, mut buffer: Vec<Waiter>) {
-        buffer.clear();
-        self.due = buffer;
+    /// Gives back the buffers of `take_due`.
+    pub(crate) fn put_due_buffers(&mut self, mut due: Due) {
+        due.targets.clear();
+        due.sleepers.clear();
+        self.due = due;
     }
 
     pub(crate) fn has_fresh(&self) -> bool {
@@ -216,14 +233,9 @@ impl Deadlines {
         self.queue.peek().is_some_and(|entry| self.is_due(entry.at, now))
     }
 
-    /// Takes out the earliest entry that `is_live`, if it is due at `now`. The caller makes its target stale.
-    pub(crate) fn pop_due(
-        &mut self,
-        now: Tick,
-        is_live: impl Fn(Target, u32) -> bool,
-    ) -> Option<Target> {
-        let at = self.prune(is_live)?.at;
-        if at <= now { self.queue.pop().map(|entry| entry.target) } else { None }
+    /// An entry that was taken out stood for nothing.
+    pub(crate) fn one_was_stale(&mut self) {
+        self.stale = self.stale.saturating_sub(1);
     }
 
     /// Returns when the earliest entry that `is_live` is due.
@@ -240,7 +252,7 @@ impl Deadlines {
                 return Some(entry);
             }
             self.queue.pop();
-            self.stale = self.stale.saturating_sub(1);
+            self.one_was_stale();
         }
     }
 
@@ -320,9 +332,8 @@ mod tests {
             state.set_limit(id, Limit::Timeout(Duration::from_secs(5)));
         }
         state.resolve(start);
-        let State { deadlines, .. } = &mut state;
-        let due: Vec<_> =
-            std::iter::from_fn(|| deadlines.pop_due(Tick::MAX, |_, _| true)).collect();
+        let due = state.deadlines.take_due(start + Duration::from_secs(5)).targets;
+        let due: Vec<Target> = due.into_iter().map(|(target, _)| target).collect();
         assert_eq!(due, [Target::Scope(steady), Target::Scope(again)]);
     }
 

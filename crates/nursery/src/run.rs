@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
-use crate::deadlines::{Target, Tick, Timer};
+use crate::deadlines::{Due, Target, Timer};
 use crate::error::{Cancelled, TaskError};
 use crate::instrument::{Instrument, Instruments};
 use crate::local::RunLocals;
@@ -764,28 +764,23 @@ impl State {
     /// Cancels the scopes that are due, then wakes the sleepers that are. All that is due at one instant is
     /// done before any task runs, scopes first: a sleep that ends at the deadline around it is cancelled.
     fn expire(&mut self, now: Instant, fx: &mut Effects) {
-        let now = self.deadlines.tick(now);
-        let mut sleepers = self.deadlines.take_due();
-        while let Some(target) = self.pop_due(now) {
-            match target {
-                Target::Scope(id) => {
-                    self.nodes[id].take_timer();
-                    self.cancel(id, |_| CancelSource::Deadline.into(), fx);
-                }
-                Target::Sleeper(_) | Target::Apart(_) => {
-                    sleepers.extend(self.take_sleeper(target));
-                }
+        let Due { targets, mut sleepers } = self.deadlines.take_due(now);
+        // Many targets are in no cache. They are looked at one right after the other, so that they come together.
+        for &(target, seq) in &targets {
+            if self.timer_of(target).and_then(Timer::seq) != Some(seq) {
+                self.deadlines.one_was_stale();
+            } else if let Target::Scope(id) = target {
+                self.nodes[id].take_timer();
+                self.cancel(id, |_| CancelSource::Deadline.into(), fx);
+            } else {
+                sleepers.extend(self.take_sleeper(target));
             }
         }
         for sleeper in &sleepers {
             self.wake_wait(sleeper, WaitState::Woken, fx);
         }
-        self.deadlines.put_due_buffer(sleepers);
-    }
-
-    fn pop_due(&mut self, now: Tick) -> Option<Target> {
-        let State { nodes, waits, deadlines, .. } = self;
-        deadlines.pop_due(now, |target, seq| crate::tree::is_live(nodes, waits, target, seq))
+        self.deadlines.put_due_buffers(Due { targets, sleepers });
+        self.next_deadline(); // it comes into the cache while those that were woken run
     }
 
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {

@@ -284,31 +284,58 @@ impl State {
     }
 
     /// Adds `node` as the youngest child of `parent`; it inherits cancellation at once.
-    #[inline(always)] // so that it is put together in its place, field by field
+    #[inline]
     pub(crate) fn insert(&mut self, parent: Option<NodeId>, node: Node) -> NodeId {
+        let id = self.insert_blank(parent, node.shield, node.called);
+        self.tasks += usize::from(node.is_task());
+        let new = &mut self.nodes[id];
+        if node.reason.is_some() {
+            new.reason = node.reason;
+        }
+        new.born = node.born;
+        new.place = node.place;
+        new.kind = node.kind;
+        new.extra = node.extra;
+        self.validate(id);
+        id
+    }
+
+    /// The same, for a scope with a time limit, in nanoseconds from the next reading of the clock.
+    #[inline]
+    pub(crate) fn insert_timeout(
+        &mut self,
+        parent: Option<NodeId>,
+        born: u32,
+        place: &'static Location<'static>,
+        after: u64,
+    ) -> NodeId {
+        let id = self.insert_blank(parent, false, false);
+        let new = &mut self.nodes[id];
+        new.born = born;
+        new.place = place;
+        new.kind = Kind::Scope(self.deadlines.set_after(Target::Scope(id), after));
+        self.sweep_fresh();
+        self.validate(id);
+        id
+    }
+
+    /// Adds a node to be filled in. So it is put together in its place, and not read back from elsewhere right after it was
+    /// stored there by parts.
+    #[inline]
+    fn insert_blank(&mut self, parent: Option<NodeId>, shield: bool, called: bool) -> NodeId {
         let above = parent.and_then(|parent| self.nodes.get(parent));
-        let is_inherited = !node.shield && above.is_some_and(Node::effective);
-        let effective = node.called || is_inherited;
-        let reason = match node.reason {
-            None if effective => above.and_then(|above| above.reason.clone()),
-            reason => reason,
-        };
+        let effective = called || (!shield && above.is_some_and(Node::effective));
+        let reason = above.filter(|_| effective).and_then(|above| above.reason.clone());
         let parent = parent.filter(|_| above.is_some());
-        self.tasks += usize::from(matches!(node.kind, Kind::Task(_)));
         let id = self.nodes.insert(Node::BLANK);
         let index = parent.map(|parent| self.nodes[parent].children.push(id));
         let new = &mut self.nodes[id];
         new.parent = parent;
         new.index = index.unwrap_or(0);
-        new.called = node.called;
-        new.shield = node.shield;
+        new.called = called;
+        new.shield = shield;
         new.effective = effective;
-        new.born = node.born;
         new.reason = reason;
-        new.place = node.place;
-        new.kind = node.kind;
-        new.extra = node.extra;
-        self.validate(id);
         id
     }
 

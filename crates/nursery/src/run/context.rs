@@ -11,15 +11,12 @@ use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
 
 use slotmap::{Key as _, KeyData};
 
-use crate::deadlines::Limit;
 use crate::nursery::erase::{Current, Task};
 use crate::run::Run;
 use crate::run::inbox::Inbox;
-use crate::scope::frame::scope_node;
 use crate::stats::TaskId;
 use crate::tree::NodeId;
 
@@ -294,12 +291,8 @@ fn enter_deferred_now() {
         return;
     };
     let id = {
-        let mut node = scope_node(place, false);
-        node.born = run.birth();
-        let mut state = run.state.borrow_mut();
-        let id = state.insert(parent, node);
-        state.arm(id, Limit::Timeout(Duration::from_nanos(nanos)));
-        id
+        let born = run.birth();
+        run.state.borrow_mut().insert_timeout(parent, born, place, nanos)
     };
     with_frame(|frame| frame.inspect(|frame| frame.enter(id)).is_some());
 }
