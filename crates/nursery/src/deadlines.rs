@@ -256,12 +256,16 @@ impl Deadlines {
         }
     }
 
-    /// Drops fresh targets that have gone, when there are many: a task may enter any number of time limits in one step.
+    /// Is it time to [sweep the fresh targets](Self::sweep_fresh)?
+    #[inline]
+    pub(crate) fn has_many_fresh(&self) -> bool {
+        self.fresh.len() >= self.sweep_fresh_at
+    }
+
+    /// Drops fresh targets that have gone: a task may enter any number of time limits in one step.
     pub(crate) fn sweep_fresh(&mut self, is_fresh: impl Fn(Target, u32) -> bool) {
-        if self.fresh.len() >= self.sweep_fresh_at {
-            self.fresh.retain(|&(target, seq)| is_fresh(target, seq));
-            self.sweep_fresh_at = SWEEP_ABOVE.max(self.fresh.len() * 2);
-        }
+        self.fresh.retain(|&(target, seq)| is_fresh(target, seq));
+        self.sweep_fresh_at = SWEEP_ABOVE.max(self.fresh.len() * 2);
     }
 
     /// Drops the stale entries.

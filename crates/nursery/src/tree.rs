@@ -451,7 +451,15 @@ impl State {
         }
     }
 
+    #[inline]
     pub(crate) fn sweep_fresh(&mut self) {
+        if self.deadlines.has_many_fresh() {
+            self.sweep_fresh_now();
+        }
+    }
+
+    #[cold]
+    fn sweep_fresh_now(&mut self) {
         let State { nodes, waits, deadlines, .. } = self;
         deadlines.sweep_fresh(|target, seq| is_live(nodes, waits, target, seq));
     }

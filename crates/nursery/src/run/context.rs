@@ -287,14 +287,13 @@ fn enter_task_now() {
 #[cold]
 fn enter_deferred_now() {
     let (deferred, parent) = (HOT.with(|hot| hot.deferred.take()), current_node());
-    let (Some(Deferred { nanos, place }), Some(run)) = (deferred, try_current_run()) else {
-        return;
-    };
-    let id = {
+    let Some(Deferred { nanos, place }) = deferred else { return };
+    let entered = with_run(|run| {
+        let run = run?;
         let born = run.birth();
-        run.state.borrow_mut().insert_timeout(parent, born, place, nanos)
-    };
-    with_frame(|frame| frame.inspect(|frame| frame.enter(id)).is_some());
+        Some(run.state.borrow_mut().insert_timeout(parent, born, place, nanos))
+    });
+    with_frame(|frame| frame.zip(entered).inspect(|(frame, node)| frame.enter(*node)).is_some());
 }
 
 /// Puts the outer task back.
