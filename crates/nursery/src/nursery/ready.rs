@@ -103,7 +103,7 @@ impl Ready {
     pub(crate) fn push(&self, task: Task) -> bool {
         self.list.borrow_mut().push_back(task);
         self.load.add(1);
-        !self.polling.get()
+        !self.polling.get() && self.owner.borrow().is_some()
     }
 
     /// Makes the owner look, unless it is looking.
