@@ -33,7 +33,7 @@ use crate::wait::{Label, Params, Slot, WaitState, Waiter};
 pub(crate) struct LotCore {
     queue: RefCell<Queue>,
     len: Cell<usize>,
-    /// The next waiter's.
+    /// The last waiter's. They count from one.
     ticket: Cell<u64>,
     /// The run whose tasks are parked here. Present while there are any.
     run: RefCell<Option<Rc<Run>>>,
@@ -71,8 +71,8 @@ impl LotCore {
     /// Adds a wait at the end. Returns its ticket.
     #[inline]
     fn append(&self, waiter: Waiter) -> u64 {
-        let ticket = self.ticket.get();
-        self.ticket.set(ticket + 1);
+        let ticket = self.ticket.get() + 1;
+        self.ticket.set(ticket);
         self.queue.borrow_mut().push(ticket, waiter);
         self.len.set(self.len.get() + 1);
         ticket
@@ -513,7 +513,7 @@ pub struct Park<'a, V = ()> {
     lot: &'a ParkingLot<V>,
     check: RaiseIfCancelled,
     slot: Slot,
-    /// In the lot, if the slot is registered.
+    /// In the lot, if the slot is registered. No waiter's, if it has no place there.
     ticket: u64,
     label: Label,
 }

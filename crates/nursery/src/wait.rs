@@ -240,7 +240,8 @@ impl Slot {
         self.entry.as_ref().map(|(run, _)| run)
     }
 
-    /// Registers the wait with the current task. The current node must not be cancelled. Returns the ticket in the lot.
+    /// Registers the wait with the current task. The current node must not be cancelled. Returns the ticket in the lot; 0,
+    /// which is no waiter's, if it has no place in one.
     #[inline]
     #[track_caller]
     pub(crate) fn register(&mut self, cx: &Context<'_>, params: Params<'_>) -> u64 {
@@ -279,7 +280,7 @@ impl Slot {
             run.state.borrow_mut().set_timer(waiter, limit);
             run.limit_was_set();
         }
-        lot.map_or(0, |lot| enter_lot(run, lot, waiter))
+        lot.map_or(NO_TICKET, |lot| enter_lot(run, lot, waiter))
     }
 
     /// Looks at a registered wait. While it is still waiting, it is kept up to date: which waker, task
@@ -407,6 +408,9 @@ impl Drop for Slot {
     }
 }
 
+/// Lots count from one.
+const NO_TICKET: u64 = 0;
+
 /// Adds a wait at the end of a lot. Returns its ticket.
 #[inline]
 fn enter_lot(run: &Run, lot: &Rc<LotCore>, waiter: &Waiter) -> u64 {
@@ -421,7 +425,7 @@ fn enter_lot(run: &Run, lot: &Rc<LotCore>, waiter: &Waiter) -> u64 {
             Some(wait) if wait.state == WaitState::Waiting => {
                 wait.place.insert(Place::at_the_end(lot, waiter)).ticket
             }
-            _ => 0, // it is cancelled already
+            _ => NO_TICKET, // it is cancelled already
         },
     }
 }

@@ -473,6 +473,30 @@ fn a_wait_whose_scope_is_cancelled_while_its_waker_is_cloned_is_interrupted() {
         .unwrap();
 }
 
+/// It never had a place in the queue, so nothing that is handed over there is its own.
+#[test]
+fn who_is_cancelled_while_its_waker_is_cloned_takes_nothing_from_who_is_parked() {
+    Test::new()
+        .run(async {
+            let lot = ParkingLot::new();
+            let mut parked = Box::pin(lot.park());
+            assert!(poll_hostile(&mut parked).await.is_pending());
+            assert!(lot.unpark_one(7).is_ok());
+            let scope = CancelScope::new();
+            let handle = scope.clone();
+            let interrupted = scope.enter(async {
+                once("clone", move || handle.cancel());
+                assert!(poll_hostile(Box::pin(lot.park())).await.is_pending()); // and dropped
+                MISCHIEF.set(None);
+                Ok::<(), Cancelled>(())
+            });
+            interrupted.await?;
+            assert!(matches!(parked.await, Ok(7)));
+            Ok::<(), Cancelled>(())
+        })
+        .unwrap();
+}
+
 #[test]
 fn a_start_whose_child_says_so_while_the_callers_waker_is_cloned_returns() {
     thread_local! {
