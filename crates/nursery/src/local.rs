@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::rc::Rc;
 
 use crate::run::Run;
@@ -92,11 +93,11 @@ impl<T: 'static> TaskLocal<T> {
     #[track_caller]
     fn replace(&'static self, value: Option<Rc<T>>) -> Option<Rc<T>> {
         let run = context::current_run("a `TaskLocal`");
-        context::position("a `TaskLocal`"); // panics, with advice
-        let task = context::current_task()?;
+        let (_, task) = context::place_at("a `TaskLocal`", Location::caller());
         run.has_task_locals.set(true);
+        let id = task.node(&run);
         let mut state = run.state.borrow_mut();
-        let node = state.nodes.get_mut(task)?;
+        let node = state.nodes.get_mut(id)?;
         let locals = Rc::make_mut(node.extra().locals.get_or_insert_default());
         let old = match value {
             Some(value) => locals.0.insert(key(self), value),

@@ -17,6 +17,7 @@
 //! 3. Errors are kept in the order in which they happened, and all of them leave.
 
 pub(crate) mod child;
+pub(crate) mod drop_panic;
 pub(crate) mod erase;
 pub(crate) mod handle;
 pub(crate) mod outcome;
@@ -41,7 +42,8 @@ use crate::checkpoint::yield_now;
 use crate::deadlines::{Limit, Timer};
 use crate::error::{Cancelled, TaskError};
 use crate::nursery::child::Child;
-use crate::nursery::erase::{Birth, Finish, Panic, Task};
+use crate::nursery::drop_panic::Panic;
+use crate::nursery::erase::{Birth, Finish, Task};
 use crate::nursery::handle::NurseryHandle;
 use crate::nursery::ready::Ready;
 use crate::run::{Run, context};
@@ -324,7 +326,10 @@ impl<E> Core<E> {
     /// nothing in these turns but come back here.
     fn run_alone(&self) {
         for _ in 0..TURNS_ALONE {
-            if erase::has_drop_panic() || !self.run.begin_turn_alone() || !self.ready.is_alone() {
+            if drop_panic::has_drop_panic()
+                || !self.run.begin_turn_alone()
+                || !self.ready.is_alone()
+            {
                 break;
             }
             self.ready.run_batch(&self.run);
@@ -439,7 +444,7 @@ impl<E> Drop for Owner<E> {
         if let Some(scope) = self.core.scope.get() {
             scope.close(left.and_then(|left| left.node).as_ref(), false);
         }
-        let panic = erase::take_drop_panic();
+        let panic = drop_panic::take_drop_panic();
         if let Some(panic) = panic
             && !thread::panicking()
         {
@@ -495,7 +500,7 @@ where
             }
             core.run_alone();
         });
-        if let Some(panic) = erase::take_drop_panic() {
+        if let Some(panic) = drop_panic::take_drop_panic() {
             core.add_panic(panic);
             core.cancel_because("a destructor panicked", None);
         }

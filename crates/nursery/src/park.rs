@@ -286,10 +286,14 @@ impl<V> Lot<V> {
         self.moved.borrow_mut().take(ticket)
     }
 
-    /// The lot in which a waiter that parked in this one has got its result, if it is another, and its ticket there.
+    /// Calls `f` with the lot in which a waiter that parked in this one has got its result, and its ticket there.
     #[inline]
-    fn follow(&self, ticket: u64) -> Option<(Rc<Lot<V>>, u64)> {
-        if self.moved.borrow().is_empty() { None } else { self.follow_far(ticket) }
+    fn follow<R>(&self, ticket: u64, f: impl FnOnce(&Lot<V>, u64) -> R) -> R {
+        let moved = if self.moved.borrow().is_empty() { None } else { self.follow_far(ticket) };
+        match moved {
+            Some((lot, ticket)) => f(&lot, ticket),
+            None => f(self, ticket),
+        }
     }
 
     #[cold]
@@ -406,10 +410,8 @@ impl<V> ParkingLot<V> {
     #[track_caller]
     pub fn break_lot(&self) {
         let run = context::current_run("`ParkingLot::break_lot`");
-        context::position("`ParkingLot::break_lot`"); // panics, with advice
-        context::current_task()
-            .into_iter()
-            .for_each(|task| self.lot.core.break_by(run.task_id(task)));
+        let (_, task) = context::place_at("`ParkingLot::break_lot`", Location::caller());
+        self.lot.core.break_by(run.task_id(task.node(&run)));
     }
 
     /// Makes the lot break when `task` ends. Asked several times, it counts.
@@ -558,16 +560,13 @@ impl<V> Future for Park<'_, V> {
         let state = ready!(this.slot.poll(cx));
         let error = (state == WaitState::Cancelled).then(|| this.slot.cancelled());
         this.slot.withdraw();
-        let moved = this.lot.lot.follow(this.ticket);
-        let (lot, ticket) =
-            moved.as_ref().map_or((&this.lot.lot, this.ticket), |(lot, t)| (lot, *t));
-        Poll::Ready(match (state, error) {
+        Poll::Ready(this.lot.lot.follow(this.ticket, |lot, ticket| match (state, error) {
             (_, Some(cancelled)) => Err(cancelled.into()),
             (WaitState::Broken, _) => {
                 Err(lot.core.broken().unwrap_or(Broken { by: Vec::new() }).into())
             }
             _ => Ok(lot.take_handed(ticket).expect("handed over before the task was woken")),
-        })
+        }))
     }
 }
 
@@ -575,10 +574,7 @@ impl<V> Drop for Park<'_, V> {
     fn drop(&mut self) {
         // A hand-off that came too late for this waiter: dropped, with nothing borrowed, it passes itself on.
         if self.slot.withdraw().is_some() {
-            let moved = self.lot.lot.follow(self.ticket);
-            let (lot, ticket) =
-                moved.as_ref().map_or((&self.lot.lot, self.ticket), |(lot, t)| (lot, *t));
-            let handed = lot.take_handed(ticket);
+            let handed = self.lot.lot.follow(self.ticket, Lot::take_handed);
             drop(handed);
         }
     }

@@ -19,7 +19,8 @@ use crate::deadlines::{Due, Target, Timer};
 use crate::error::{Cancelled, TaskError};
 use crate::instrument::{Instrument, Instruments};
 use crate::local::RunLocals;
-use crate::nursery::erase::{self, Birth, Finish, Panic, Task};
+use crate::nursery::drop_panic::{self, Panic};
+use crate::nursery::erase::{self, Birth, Finish, Task};
 use crate::nursery::pool::Pool;
 use crate::nursery::ready::{Load, Ready};
 use crate::run::inbox::{Inbox, Token};
@@ -390,7 +391,7 @@ impl<T, E> Guest<'_, T, E> {
         run.close();
         run.instrument(|i| i.after_run());
         let outcome = self.outcome.borrow_mut().take();
-        let crash = run.crash.take().or_else(erase::take_drop_panic);
+        let crash = run.crash.take().or_else(drop_panic::take_drop_panic);
         match (crash, outcome) {
             (Some(panic), _) | (None, Some(Err(panic))) => resume_unwind(panic),
             (None, Some(Ok(result))) => result,
@@ -414,7 +415,7 @@ impl<T, E> Drop for Guest<'_, T, E> {
             run.close();
             run.instrument(|i| i.after_run());
         }
-        let panic = erase::take_drop_panic().or_else(|| run.crash.take());
+        let panic = drop_panic::take_drop_panic().or_else(|| run.crash.take());
         if let Some(panic) = panic
             && !thread::panicking()
         {
@@ -663,7 +664,7 @@ impl Run {
             (state.discard(id), state.breakers.set_aside(id))
         };
         if let Some((_, Some(node))) = node {
-            erase::drop_quietly(node); // foreign values may be in it: outside the borrow
+            drop_panic::drop_quietly(node); // foreign values may be in it: outside the borrow
         }
         if has_breakers {
             self.break_lots_of(id);

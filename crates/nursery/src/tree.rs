@@ -27,11 +27,11 @@
 
 mod children;
 pub(crate) mod dump;
+mod effects;
 
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Instant;
 
 use slotmap::{SlotMap, new_key_type};
@@ -39,11 +39,11 @@ use slotmap::{SlotMap, new_key_type};
 use crate::deadlines::{Deadlines, Limit, Target, Timer};
 use crate::local::Locals;
 use crate::nursery::erase::Task;
-use crate::nursery::ready::{Owner, Ready};
+use crate::nursery::ready::Ready;
 use crate::park::breakers::Breakers;
-use crate::run::context;
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::tree::children::Children;
+pub(crate) use crate::tree::effects::Effects;
 use crate::wait::apart::{Wait, WaitId};
 
 new_key_type! {
@@ -90,6 +90,15 @@ pub(crate) struct Extra {
     pub(crate) locals: Option<Rc<Locals>>,
 }
 
+/// What the rest of the state knows of a node.
+struct Ties {
+    parent: Option<NodeId>,
+    index: u32,
+    is_task: bool,
+    /// It has an entry in the queue of deadlines.
+    has_queued_timer: bool,
+}
+
 /// The mutable heart of a run. Borrowed for moments only, never across foreign code.
 pub(crate) struct State {
     pub(crate) nodes: SlotMap<NodeId, Node>,
@@ -103,78 +112,6 @@ pub(crate) struct State {
     /// Changes since the whole tree was last validated.
     #[cfg(debug_assertions)]
     unchecked: usize,
-}
-
-/// What is to be done once the state is no longer borrowed.
-#[derive(Default)]
-pub(crate) struct Effects {
-    pub(crate) wake: Wakers,
-    /// Some task was put on its list.
-    pub(crate) is_scheduled: bool,
-    /// Which ones, if there are instruments to tell.
-    pub(crate) announce: Vec<NodeId>,
-    /// Some node became, or ceased to be, effectively cancelled.
-    pub(crate) flipped: bool,
-    /// The time, if some deadline may have passed and not been noticed: a walk notices it.
-    pub(crate) overdue: Option<Instant>,
-}
-
-impl Effects {
-    /// Wakes a task: it is put on its list, and who polls that list is woken, up to the root. If it runs, or is
-    /// on its list already, it is told to poll once more.
-    #[inline]
-    pub(crate) fn wake_task(&mut self, task: &Task) {
-        if self.queue(task) {
-            self.wake_owner_of(task);
-        }
-    }
-
-    #[inline(never)]
-    fn wake_owner_of(&mut self, task: &Task) {
-        let mut owner = task.take_owner();
-        loop {
-            match owner {
-                Some(Owner::Task(next)) if self.queue(&next) => owner = next.take_owner(),
-                Some(Owner::Foreign(waker)) => return self.wake.push(waker),
-                Some(Owner::Task(_)) | None => return,
-            }
-        }
-    }
-
-    /// Puts a task on its list. Returns whether its owner is to be woken.
-    #[inline]
-    fn queue(&mut self, task: &Task) -> bool {
-        let Some(wakes_owner) = task.queue() else { return false };
-        self.is_scheduled = true;
-        if context::is_watched() {
-            self.announce.extend(task.known_node());
-        }
-        wakes_owner
-    }
-}
-
-/// Wakers, in the order in which they are to be woken. One needs no allocation.
-#[derive(Default)]
-pub(crate) struct Wakers {
-    first: Option<Waker>,
-    rest: Vec<Waker>,
-}
-
-impl Wakers {
-    pub(crate) fn push(&mut self, waker: Waker) {
-        match self.first {
-            None => self.first = Some(waker),
-            Some(_) => self.rest.push(waker),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn wake(&mut self) {
-        if let Some(first) = self.first.take() {
-            first.wake();
-            self.rest.drain(..).for_each(Waker::wake);
-        }
-    }
 }
 
 impl Node {
@@ -215,13 +152,13 @@ impl Node {
         is_own && is_alone && self.extra.is_none()
     }
 
-    /// Has it an entry in the queue of deadlines?
     #[inline]
-    fn has_queued_timer(&self) -> bool {
-        match &self.kind {
+    fn ties(&self) -> Ties {
+        let has_queued_timer = match &self.kind {
             Kind::Nursery(_, timer) | Kind::Scope(timer) => matches!(timer, Timer::At { .. }),
             Kind::Task(_) => false,
-        }
+        };
+        Ties { parent: self.parent, index: self.index, is_task: self.is_task(), has_queued_timer }
     }
 
     /// The time limit. Tasks have none.
@@ -326,12 +263,9 @@ impl State {
         let above = parent.and_then(|parent| self.nodes.get(parent));
         let effective = called || (!shield && above.is_some_and(Node::effective));
         let reason = above.filter(|_| effective).and_then(|above| above.reason.clone());
-        let parent = parent.filter(|_| above.is_some());
         let id = self.nodes.insert(Node::BLANK);
-        let index = parent.map(|parent| self.nodes[parent].children.push(id));
+        self.link(id, parent);
         let new = &mut self.nodes[id];
-        new.parent = parent;
-        new.index = index.unwrap_or(0);
         new.called = called;
         new.shield = shield;
         new.effective = effective;
@@ -343,14 +277,11 @@ impl State {
     /// become roots, to be adopted where they are next polled.
     #[inline]
     pub(crate) fn remove(&mut self, id: NodeId) -> Option<Node> {
+        let ties = self.nodes.get(id)?.ties();
         let node = self.nodes.remove(id)?;
-        self.leave_parent(node.parent, node.index);
-        self.tasks -= usize::from(node.is_task());
+        self.untie(ties);
         if !matches!(node.children, Children::None) {
             self.release(&node.children);
-        }
-        if node.has_queued_timer() {
-            self.forget_queued();
         }
         Some(node)
     }
@@ -364,15 +295,20 @@ impl State {
         if !node.is_plain() {
             return Some((absorbs, self.remove(id)));
         }
-        let (parent, index) = (node.parent, node.index);
-        let (is_task, has_timer) = (node.is_task(), node.has_queued_timer());
+        let ties = node.ties();
         drop(self.nodes.remove(id));
-        self.tasks -= usize::from(is_task);
-        self.leave_parent(parent, index);
-        if has_timer {
+        self.untie(ties);
+        Some((absorbs, None))
+    }
+
+    /// A node that was tied so has been taken out.
+    #[inline]
+    fn untie(&mut self, ties: Ties) {
+        self.leave_parent(ties.parent, ties.index);
+        self.tasks -= usize::from(ties.is_task);
+        if ties.has_queued_timer {
             self.forget_queued();
         }
-        Some((absorbs, None))
     }
 
     /// Takes the node of a task out, unless the tree has been emptied since it came.
@@ -638,6 +574,7 @@ impl State {
         None
     }
 
+    #[inline]
     fn link(&mut self, id: NodeId, parent: Option<NodeId>) {
         let Some(parent) = parent.filter(|&p| self.nodes.contains_key(p)) else { return };
         let index = self.nodes[parent].children.push(id);

@@ -140,7 +140,7 @@ impl State {
                 Some(Waiter::Own(task.clone(), task.wait().number()))
             }
             Target::Apart(id) => {
-                self.waits.get_mut(id)?.timer = Timer::Never;
+                self.waits[id].timer = Timer::Never;
                 Some(Waiter::Apart(id))
             }
         }
@@ -149,23 +149,14 @@ impl State {
     fn set_timer(&mut self, waiter: &Waiter, limit: Limit) {
         let Some(target) = waiter.target() else { return };
         let timer = self.deadlines.set(target, limit);
-        self.keep_timer(waiter, timer);
+        self.set_timer_of(target, timer);
         self.sweep_fresh();
-    }
-
-    fn keep_timer(&mut self, waiter: &Waiter, timer: Timer) {
-        match waiter {
-            Waiter::Own(task, _) => task.wait().timer.set(timer),
-            Waiter::Apart(id) => self.waits[*id].timer = timer,
-        }
     }
 
     /// Takes back what the rest of the state knows of a wait that is over.
     fn forget_wait(&mut self, outside: bool, timer: Timer) {
         self.outside -= usize::from(outside);
-        if timer != Timer::Never {
-            self.forget_timer(timer);
-        }
+        self.forget_timer(timer);
     }
 
     /// A task's own wait goes on in the table: it is polled with another waker, in another node or by another task.

@@ -44,8 +44,7 @@
     reason = "children may borrow what outlives their nursery; see the rules above"
 )]
 
-use std::any::Any;
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -59,6 +58,7 @@ use std::{process, thread};
 
 use crate::instrument::Instrument;
 use crate::nursery::Nursery;
+use crate::nursery::drop_panic::{drop_quietly, note_drop_panic};
 use crate::nursery::pool::{self, Block, Part, Pool};
 use crate::nursery::ready::{Owner, Ready};
 use crate::run::Run;
@@ -68,8 +68,6 @@ use crate::stats::TaskId;
 use crate::tree::{Extra, Kind, Node, NodeId};
 use crate::wait::own::OwnWait;
 use crate::wait::{WaitState, Waiter};
-
-pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// It is on its list.
 const QUEUED: u8 = 1;
@@ -903,47 +901,4 @@ unsafe fn wake_by_ref(waker: *const ()) {
 unsafe fn drop_waker(waker: *const ()) {
     // SAFETY: the waker counts in `refs`.
     unsafe { release(head_of(waker)) };
-}
-
-/// Drops a value of the user's, as [`quietly`] calls.
-pub(crate) fn drop_quietly<T>(value: T) {
-    quietly(|| drop(value));
-}
-
-/// Calls what drops or wakes something of the user's; if that panics, the panic is the nursery's.
-pub(crate) fn quietly(f: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-        note_drop_panic(panic);
-    }
-}
-
-thread_local! {
-    static DROP_PANIC: RefCell<Option<Panic>> = const { RefCell::new(None) };
-    /// There may be one.
-    static HAS_DROP_PANIC: Cell<bool> = const { Cell::new(false) };
-}
-
-fn note_drop_panic(panic: Panic) {
-    HAS_DROP_PANIC.set(true);
-    let surplus = DROP_PANIC.try_with(|first| {
-        let mut first = first.borrow_mut();
-        if first.is_none() { first.replace(panic) } else { Some(panic) }
-    });
-    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(surplus))) {
-        #[expect(clippy::mem_forget, reason = "nothing else is sure not to panic")]
-        std::mem::forget(worse); // the panic of a panic: who knows what its end would bring
-    }
-}
-
-/// Has a value panicked that was dropped?
-pub(crate) fn has_drop_panic() -> bool {
-    HAS_DROP_PANIC.get()
-}
-
-/// The first panic of a value that was dropped since this was last asked.
-pub(crate) fn take_drop_panic() -> Option<Panic> {
-    if !HAS_DROP_PANIC.replace(false) {
-        return None;
-    }
-    DROP_PANIC.try_with(|first| first.borrow_mut().take()).ok().flatten()
 }

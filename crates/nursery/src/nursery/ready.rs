@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::nursery::erase::{self, Task};
+use crate::nursery::drop_panic;
+use crate::nursery::erase::Task;
 use crate::run::{Run, context};
 use crate::tree::{NodeId, sort_by_age};
 
@@ -213,11 +214,11 @@ impl Ready {
             task.node(run); // there it is found
         }
         for task in self.tasks_below(run, node) {
-            erase::quietly(|| _ = run.drop_task(&task));
+            drop_panic::quietly(|| _ = run.drop_task(&task));
         }
         sort_by_age(queued.make_contiguous(), Task::born);
         for task in queued {
-            erase::quietly(|| {
+            drop_panic::quietly(|| {
                 if Rc::ptr_eq(self, &run.ready) {
                     // The main task and the system tasks share a list: what is not below `node` has its turn later.
                     task.wake(run);
@@ -226,7 +227,7 @@ impl Ready {
                 }
             });
         }
-        erase::drop_quietly(self.owner.take());
+        drop_panic::drop_quietly(self.owner.take());
     }
 
     fn tasks_below(&self, run: &Run, node: NodeId) -> Vec<Task> {

@@ -188,6 +188,16 @@ struct Door {
     generation: u32,
 }
 
+impl Door {
+    fn push<F: FnOnce() + Send + 'static>(
+        &self,
+        key: Option<OnceKey>,
+        f: F,
+    ) -> Result<(), RunFinished<F>> {
+        self.inbox.push_call(self.generation, key, f)
+    }
+}
+
 impl Token {
     pub(crate) fn new(inbox: &'static Inbox, generation: u32) -> Self {
         Token(Arc::new(Door { inbox, generation }))
@@ -224,7 +234,7 @@ impl Token {
     /// # }).unwrap();
     /// ```
     pub fn run_soon<F: FnOnce() + Send + 'static>(&self, f: F) -> Result<(), RunFinished<F>> {
-        self.0.inbox.push_call(self.0.generation, None, f)
+        self.0.push(None, f)
     }
 
     /// Like [`run_soon`](Self::run_soon), but does nothing while a call with the same key is still waiting.
@@ -240,7 +250,7 @@ impl Token {
         key: OnceKey,
         f: F,
     ) -> Result<(), RunFinished<F>> {
-        self.0.inbox.push_call(self.0.generation, Some(key), f)
+        self.0.push(Some(key), f)
     }
 
     /// Makes a weak token of it, which does not say that anything is to be expected from outside.
@@ -300,7 +310,7 @@ impl WeakToken {
     ///
     /// [`RunFinished`], which gives `f` back, if the run is over.
     pub fn run_soon<F: FnOnce() + Send + 'static>(&self, f: F) -> Result<(), RunFinished<F>> {
-        self.0.inbox.push_call(self.0.generation, None, f)
+        self.0.push(None, f)
     }
 
     /// Like [`run_soon`](Self::run_soon), but does nothing while a call with the same key is still waiting: see
@@ -314,7 +324,7 @@ impl WeakToken {
         key: OnceKey,
         f: F,
     ) -> Result<(), RunFinished<F>> {
-        self.0.inbox.push_call(self.0.generation, Some(key), f)
+        self.0.push(Some(key), f)
     }
 }
 
