@@ -160,7 +160,7 @@ impl Future for CancelShieldedCheckpoint {
 pub(crate) fn yield_now<T>(cx: &Context<'_>) -> Poll<T> {
     // Panics, with advice, outside a run, where the budget is always used up.
     if !context::is_in_task() {
-        context::position("a checkpoint");
+        context::seat("a checkpoint");
     }
     // The task may have computed for long between its checkpoints: deadlines are looked at now.
     context::with_run(|run| {
@@ -196,7 +196,7 @@ pub(crate) fn cancelled() -> Cancelled {
 
 /// The error for the current node, which is cancelled; it need not be raised.
 fn cancellation() -> Cancelled {
-    let node = context::position("a checkpoint");
+    let node = context::seat("a checkpoint");
     Cancelled(context::with_run(|run| match run {
         Some(run) => run.state.borrow().reason(node),
         None => Arc::new(crate::CancelSource::Unknown.into()),
@@ -337,7 +337,7 @@ impl<F: Future> Future for Cancellable<F> {
         }
         if !*this.is_checked {
             if !context::is_in_task() {
-                context::position_at(this.label.what, this.label.place); // panics, with advice
+                context::seat_at(this.label.what, this.label.place); // panics, with advice
             }
             if let Err(error) = ready!(this.check.poll_check(cx)) {
                 this.foreign.set(None);
@@ -445,7 +445,7 @@ impl Future for UntilCancelled {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cancelled> {
         let this = &mut *self;
         if !this.slot.is_registered() {
-            context::position_at(this.label.what, this.label.place);
+            context::seat_at(this.label.what, this.label.place); // panics, with advice, outside a task
             if context::is_cancelled() {
                 return Poll::Ready(cancellation());
             }

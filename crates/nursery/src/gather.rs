@@ -532,7 +532,7 @@ impl<T> Completed<T> {
         loop {
             let value = self.queue.values.borrow_mut().pop_front();
             if let Some(value) = value {
-                let _ = self.queue.room.unpark_one(());
+                let _ = self.queue.room.hand_over(());
                 return Ok(Some(value));
             }
             if self.queue.workers.get() == 0 {

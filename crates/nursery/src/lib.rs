@@ -86,6 +86,7 @@ mod cleanup;
 mod clock;
 mod deadlines;
 mod error;
+mod gaps;
 mod gather;
 mod instrument;
 mod local;

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::Location;
 use std::rc::Rc;
 
 use crate::run::Run;
@@ -93,7 +92,7 @@ impl<T: 'static> TaskLocal<T> {
     #[track_caller]
     fn replace(&'static self, value: Option<Rc<T>>) -> Option<Rc<T>> {
         let run = context::current_run("a `TaskLocal`");
-        let (_, task) = context::place_at("a `TaskLocal`", Location::caller());
+        let task = context::task("a `TaskLocal`");
         run.has_task_locals.set(true);
         let id = task.node(&run);
         let mut state = run.state.borrow_mut();
@@ -111,7 +110,7 @@ impl<T: 'static> TaskLocal<T> {
     #[must_use]
     pub fn get_shared(&'static self) -> Option<Rc<T>> {
         let run = context::try_current_run()?;
-        let task = context::current_task()?;
+        let task = context::known_task()?; // without a node, it has none
         let state = run.state.borrow();
         let locals = state.nodes.get(task)?.extra.as_ref()?.locals.as_ref()?;
         locals.0.get(&key(self)).cloned().and_then(|value| value.downcast().ok())

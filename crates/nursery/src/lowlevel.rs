@@ -40,7 +40,7 @@ use crate::run::{SystemEnd, context};
 use crate::scope::reason::CancelSource;
 use crate::stats;
 use crate::tree::Kind;
-use crate::wait::{Label, Params, Slot, WaitState};
+use crate::wait::{Label, Params, Slot, WaitState, Waiter};
 
 /// Returns the identity of the current task.
 ///
@@ -251,34 +251,35 @@ pub fn wait_all_tasks_blocked(
     let mut check = raise_if_cancelled();
     let mut slot = Slot::default();
     std::future::poll_fn(move |cx| {
-        if slot.is_registered() {
-            let state = std::task::ready!(slot.poll(cx));
+        if !slot.is_registered() {
+            context::current_run_at(label.what, label.place); // panics, with advice, outside a run
+            std::task::ready!(check.poll_check(cx))?;
+            let params = Params { label: &label, limit: Limit::Never, lot: None, outside: false };
+            slot.register(cx, params);
+        } else if let Poll::Ready(state) = slot.poll(cx) {
             let result = match state {
                 WaitState::Cancelled => Err(slot.cancelled()),
                 _ => Ok(()),
             };
             slot.withdraw();
-            forget_blocked();
+            change_blocked(None);
             return Poll::Ready(result);
         }
-        let run = context::current_run_at(label.what, label.place);
-        std::task::ready!(check.poll_check(cx))?;
-        slot.register(cx, Params { label: &label, limit: Limit::Never, lot: None, outside: false });
-        let waiter = slot.waiter().expect("registered").clone();
-        // Entries of waits that were dropped go here.
-        let state = run.state.borrow();
-        let mut blocked = run.blocked.borrow_mut();
-        blocked.retain(|(_, wait)| state.has_wait(wait));
-        blocked.push((cushion, waiter));
+        // Also when it is polled once more: the wait may have gone elsewhere.
+        change_blocked(slot.waiter().map(|waiter| (cushion, waiter.clone())));
         Poll::Pending
     })
 }
 
-/// Takes those out that wait no longer.
-fn forget_blocked() {
+/// Adds a task that waits for all others, if it is not known; takes those out that wait no longer.
+fn change_blocked(added: Option<(Duration, Waiter)>) {
     if let Some(run) = context::try_current_run() {
         let state = run.state.borrow();
-        run.blocked.borrow_mut().retain(|(_, wait)| state.has_wait(wait));
+        let mut blocked = run.blocked.borrow_mut();
+        blocked.retain(|(_, wait)| state.has_wait(wait));
+        let is_known = |waiter: &Waiter| blocked.iter().any(|(_, known)| known.is(waiter));
+        let added = added.filter(|(_, waiter)| !is_known(waiter));
+        blocked.extend(added);
     }
 }
 

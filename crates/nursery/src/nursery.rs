@@ -295,10 +295,11 @@ impl<E> Core<E> {
     }
 
     /// Cancels the nursery because something of `task` failed.
-    fn cancel_because(&self, text: &str, task: Option<NodeId>) {
+    fn cancel_because(&self, text: &str, task: impl Fn() -> Option<NodeId>) {
         if self.run.state.borrow().nodes.get(self.node).is_some_and(|node| node.called) {
             return; // of many that end one after the other, one cancels
         }
+        let task = task();
         self.run.change(|state, fx| {
             let reason = |state: &State| {
                 let task = task.map(|task| state.label(task).into_boxed_str());
@@ -354,9 +355,11 @@ impl<E: TaskError> Core<E> {
         let value = match result {
             Ok(Ok(value)) => Some(value),
             failure => {
-                let id = task.node(&self.run);
-                let absorbs = self.run.state.borrow().absorbs(id);
-                self.settle(failure, absorbs, ["a child failed", "a child panicked"], Some(id))
+                // Without a node it was not cancelled alone.
+                let node = task.known_node();
+                let absorbs = node.is_some_and(|id| self.run.state.borrow().absorbs(id));
+                let name = || Some(task.node(&self.run));
+                self.settle(failure, absorbs, ["a child failed", "a child panicked"], name)
             }
         };
         self.run.end_of_task(task);
@@ -368,8 +371,8 @@ impl<E: TaskError> Core<E> {
         if let Ok(Ok(value)) = result {
             return Some(value);
         }
-        let task = self.run.state.borrow().task_of(self.node);
-        self.settle(result, false, ["the body failed", "the body panicked"], task)
+        let name = || self.run.state.borrow().task_of(self.node);
+        self.settle(result, false, ["the body failed", "the body panicked"], name)
     }
 
     /// Takes the failure of the body or a child, if it is one, and cancels the rest because of it.
@@ -378,14 +381,14 @@ impl<E: TaskError> Core<E> {
         result: thread::Result<Result<T, E>>,
         absorbs: bool,
         [failed, panicked]: [&str; 2],
-        task: Option<NodeId>,
+        task: impl Fn() -> Option<NodeId>,
     ) -> Option<T> {
         match result {
             Ok(result) => match settle(result, absorbs).0 {
                 Ok(value) => value,
                 Err(error) => {
                     if error.as_cancelled().is_none() {
-                        self.tell_failure(task);
+                        self.tell_failure(task());
                     }
                     self.errors.borrow_mut().push(error);
                     self.cancel_because(failed, task);
@@ -393,7 +396,7 @@ impl<E: TaskError> Core<E> {
                 }
             },
             Err(panic) => {
-                self.tell_failure(task);
+                self.tell_failure(task());
                 self.add_panic(panic);
                 self.cancel_because(panicked, task);
                 None
@@ -502,7 +505,7 @@ where
         });
         if let Some(panic) = drop_panic::take_drop_panic() {
             core.add_panic(panic);
-            core.cancel_because("a destructor panicked", None);
+            core.cancel_because("a destructor panicked", || None);
         }
         let is_done = *body_ended && core.live.get() == 0;
         if !is_done {
@@ -573,7 +576,7 @@ where
     *value = core.body_ended(result);
     if let Err(panic) = dropped {
         core.add_panic(panic);
-        core.cancel_because("the body panicked", None);
+        core.cancel_because("the body panicked", || None);
     }
     true
 }

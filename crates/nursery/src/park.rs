@@ -114,19 +114,16 @@ impl LotCore {
         let run = self.run()?;
         let (ticket, waiter) = self.queue.borrow_mut().take_first()?;
         self.len.set(self.len.get() - 1);
-        let task = match &waiter {
-            _ if run.is_closed() => None,
-            Waiter::Own(task, number) if task.wait().leave_lot(*number) => task.known_node(),
-            Waiter::Own(..) => None,
+        let is_parked = match &waiter {
+            _ if run.is_closed() => false,
+            Waiter::Own(task, number) => task.wait().leave_lot(*number),
             Waiter::Apart(id) => run.state.borrow_mut().leave_lot(*id),
         };
-        match task {
-            Some(task) => Some(First { task: run.task_id(task), run, ticket, waiter }),
-            None => {
-                self.clear(); // see `is_left_behind`
-                None
-            }
+        if !is_parked {
+            self.clear(); // see `is_left_behind`
+            return None;
         }
+        Some(First { run, ticket, waiter })
     }
 
     /// Breaks the lot: everybody in it, and everybody who comes, gets [`Broken`].
@@ -167,15 +164,22 @@ impl LotCore {
 
 /// Who had waited longest in a lot.
 struct First {
-    task: TaskId,
     run: Rc<Run>,
     ticket: u64,
     waiter: Waiter,
 }
 
 impl First {
-    #[inline]
-    fn wake(self, result: WaitState) {
+    fn task(&self) -> TaskId {
+        let task = match &self.waiter {
+            Waiter::Own(task, _) => task.clone(),
+            Waiter::Apart(id) => self.run.state.borrow().waits[*id].task.clone(),
+        };
+        self.run.task_id(task.node(&self.run))
+    }
+
+    #[inline(always)] // to move it through memory takes longer
+    fn wake(&self, result: WaitState) {
         match &self.waiter {
             Waiter::Own(task, _) => {
                 task.wait().set_result(result);
@@ -361,11 +365,29 @@ impl<V> ParkingLot<V> {
     /// The value, if nobody is parked.
     pub fn unpark_one(&self, value: V) -> Result<TaskId, V> {
         let Some(first) = self.lot.core.take_first() else { return Err(value) };
-        let task = first.task;
-        // The value is there before the task can run.
-        self.lot.handed.borrow_mut().put(first.ticket, value);
+        let task = first.task();
+        self.put(&first, value);
         first.wake(WaitState::Woken);
         Ok(task)
+    }
+
+    /// The same, for who need not know the task, which then needs no name: it costs less.
+    ///
+    /// # Errors
+    ///
+    /// The value, if nobody is parked.
+    #[inline]
+    pub fn hand_over(&self, value: V) -> Result<(), V> {
+        let Some(first) = self.lot.core.take_first() else { return Err(value) };
+        self.put(&first, value);
+        first.wake(WaitState::Woken);
+        Ok(())
+    }
+
+    /// The value is there before the task can run.
+    #[inline]
+    fn put(&self, first: &First, value: V) {
+        self.lot.handed.borrow_mut().put(first.ticket, value);
     }
 
     /// Moves the `count` oldest waiters, in order, to the end of another lot.
@@ -410,7 +432,7 @@ impl<V> ParkingLot<V> {
     #[track_caller]
     pub fn break_lot(&self) {
         let run = context::current_run("`ParkingLot::break_lot`");
-        let (_, task) = context::place_at("`ParkingLot::break_lot`", Location::caller());
+        let task = context::task("`ParkingLot::break_lot`");
         self.lot.core.break_by(run.task_id(task.node(&run)));
     }
 
@@ -450,7 +472,7 @@ impl<V> ParkingLot<V> {
 impl ParkingLot<()> {
     /// Wakes up to `count` of the longest waiting tasks. Returns how many.
     pub fn unpark(&self, count: usize) -> usize {
-        (0..count).take_while(|_| self.unpark_one(()).is_ok()).count()
+        (0..count).take_while(|_| self.hand_over(()).is_ok()).count()
     }
 
     /// Wakes everybody. Returns how many.

@@ -644,14 +644,11 @@ impl Run {
         self.births.replace(self.births.get().wrapping_add(1))
     }
 
-    /// Gives every task its node: those that have not waited yet may be without.
+    /// Gives every task its node.
     pub(crate) fn settle(&self) {
         context::settle();
-        let lists: Vec<Rc<Ready>> = {
-            let state = self.state.borrow();
-            state.nodes.values().filter_map(Node::list).cloned().collect()
-        };
-        for task in lists.iter().flat_map(|list| list.tasks()) {
+        let tasks = self.state.borrow().tasks_without_node();
+        for task in tasks {
             task.node(self);
         }
     }
@@ -750,13 +747,14 @@ impl Run {
 impl State {
     /// Relative timers count from `now`.
     pub(crate) fn resolve(&mut self, now: Instant) {
-        let fresh = self.deadlines.take_fresh();
-        for &(target, seq) in &fresh {
-            if let Some(Timer::After { after, seq: current }) = self.timer_of(target)
+        let mut fresh = self.deadlines.take_fresh();
+        for (target, seq) in fresh.drain(..) {
+            if let Some(Timer::After { after, seq: current }) = self.timer_of(&target)
                 && current == seq
             {
-                let timer = self.deadlines.resolve(target, after, now);
-                self.set_timer_of(target, timer);
+                let timer = self.deadlines.resolve(after, now);
+                self.set_timer_of(&target, timer);
+                self.deadlines.put(target, timer);
             }
         }
         self.deadlines.put_fresh_buffer(fresh);
@@ -765,10 +763,10 @@ impl State {
     /// Cancels the scopes that are due, then wakes the sleepers that are. All that is due at one instant is
     /// done before any task runs, scopes first: a sleep that ends at the deadline around it is cancelled.
     fn expire(&mut self, now: Instant, fx: &mut Effects) {
-        let Due { targets, mut sleepers } = self.deadlines.take_due(now);
+        let Due { mut targets, mut sleepers } = self.deadlines.take_due(now);
         // Many targets are in no cache. They are looked at one right after the other, so that they come together.
-        for &(target, seq) in &targets {
-            if self.timer_of(target).and_then(Timer::seq) != Some(seq) {
+        for (target, seq) in targets.drain(..) {
+            if self.timer_of(&target).and_then(Timer::seq) != Some(seq) {
                 self.deadlines.one_was_stale();
             } else if let Target::Scope(id) = target {
                 self.nodes[id].take_timer();

@@ -70,14 +70,16 @@ pub struct RunStatistics {
 
 pub(crate) fn statistics(run: &Run) -> RunStatistics {
     let now = run.now();
-    run.settle();
+    context::settle();
     let mut state = run.state.borrow_mut();
+    let without_node = state.tasks_without_node();
+    let leaves_that_wait = without_node.iter().filter(|task| !task.wait().is_free());
     RunStatistics {
-        tasks_living: state.tasks,
-        waits: state.waiting_tasks().count(),
+        tasks_living: state.tasks + without_node.len(),
+        waits: state.waiting_tasks().count() + leaves_that_wait.count(),
         waits_outside: state.outside,
         busy: run.busy.get(),
-        nodes: state.nodes.len(),
+        nodes: state.nodes.len() + without_node.len(),
         next_deadline: state.next_deadline().map(|at| at.saturating_duration_since(now)),
         entry_queue: run.inbox.calls_waiting(),
     }
@@ -89,7 +91,10 @@ pub(crate) fn waits_outside(run: &Run) -> usize {
     let state = run.state.borrow();
     let known = waiting_tasks(&state);
     let unknown = state.nodes.iter().filter(|(id, node)| node.is_task() && !known.contains(id));
-    state.outside + unknown.count() + run.busy.get() + usize::from(run.token.is_shared())
+    let unknown_leaves =
+        state.tasks_without_node().into_iter().filter(|task| task.wait().is_free());
+    let unknown = unknown.count() + unknown_leaves.count();
+    state.outside + unknown + run.busy.get() + usize::from(run.token.is_shared())
 }
 
 /// The tasks of which it is known what they wait for.

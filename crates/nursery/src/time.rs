@@ -484,7 +484,7 @@ impl Future for Sleep {
         if !this.slot.is_registered() {
             if !context::is_in_task() {
                 // Panics, with advice.
-                context::position_at(this.label.what, this.label.place);
+                context::seat_at(this.label.what, this.label.place);
             }
             ready!(this.check.poll_check(cx))?;
             if this.limit.is_over() {

@@ -1,9 +1,13 @@
 //! The node tree: which cancellation reaches which task.
 //!
-//! Tasks, nurseries and scopes are nodes of one tree (a task that never waits does without). A **scope** has as its parent the node that was
+//! Tasks, nurseries and scopes are nodes of one tree. A **scope** has as its parent the node that was
 //! current where it is polled; a **nursery** is a scope whose child nodes are, besides the scopes of its
 //! body, its tasks; a **task** is a scope too, so that one child can be cancelled alone. A node is
 //! *effectively cancelled* if it was cancelled itself or if, without a shield, its parent is.
+//!
+//! Most tasks do without a node: they get it when something is to be below it (a scope, a nursery), or when somebody asks
+//! for it (to cancel it alone, by its id, to draw the tree). Until then a task shares the node of its nursery; the ones that
+//! have waited are on the list of the nursery's [leaves](Ready), where its cancellation finds them.
 //!
 //! ```text
 //!  task main ── scope "timeout" ── nursery ─┬─ task "a" ── scope
@@ -424,9 +428,14 @@ impl State {
         self.nodes.get(id).is_some_and(Node::effective)
     }
 
+    /// Why a node is, or was, cancelled.
+    pub(crate) fn known_reason(&self, id: NodeId) -> Option<Arc<CancelReason>> {
+        self.nodes.get(id)?.reason.clone()
+    }
+
     /// The reason with which a checkpoint in this node raises.
     pub(crate) fn reason(&self, id: NodeId) -> Arc<CancelReason> {
-        match self.nodes.get(id).and_then(|node| node.reason.clone()) {
+        match self.known_reason(id) {
             Some(reason) => reason,
             None => Arc::new(CancelReason::new(CancelSource::Unknown)),
         }
@@ -442,6 +451,12 @@ impl State {
         let mut children: Vec<NodeId> = self.children(id).collect();
         sort_by_age(&mut children, |&child| self.nodes[child].born);
         children
+    }
+
+    /// The tasks that have no node, but for one that is running.
+    pub(crate) fn tasks_without_node(&self) -> Vec<Task> {
+        let lists = self.nodes.values().filter_map(Node::list);
+        lists.flat_map(|list| list.tasks_without_node()).collect()
     }
 
     pub(crate) fn task(&self, id: NodeId) -> Option<&Task> {
@@ -467,24 +482,20 @@ impl State {
         self.nodes.get(id).map_or_else(|| "ended".to_owned(), Node::label)
     }
 
-    pub(crate) fn timer_of(&self, target: Target) -> Option<Timer> {
+    pub(crate) fn timer_of(&self, target: &Target) -> Option<Timer> {
         timer_of(&self.nodes, &self.waits, target)
     }
 
     /// Sets the timer of a target that is there.
-    pub(crate) fn set_timer_of(&mut self, target: Target, timer: Timer) {
+    pub(crate) fn set_timer_of(&mut self, target: &Target, timer: Timer) {
         match target {
             Target::Scope(id) => {
-                if let Some(old) = self.nodes[id].timer_mut() {
+                if let Some(old) = self.nodes[*id].timer_mut() {
                     *old = timer;
                 }
             }
-            Target::Sleeper(id) => {
-                if let Some(task) = self.task(id) {
-                    task.wait().timer.set(timer);
-                }
-            }
-            Target::Apart(id) => self.waits[id].timer = timer,
+            Target::Sleeper(task) => task.wait().timer.set(timer),
+            Target::Apart(id) => self.waits[*id].timer = timer,
         }
     }
 
@@ -649,15 +660,12 @@ pub(crate) fn sort_by_age<T>(all: &mut [T], born: impl Fn(&T) -> u32) {
 fn timer_of(
     nodes: &SlotMap<NodeId, Node>,
     waits: &SlotMap<WaitId, Wait>,
-    target: Target,
+    target: &Target,
 ) -> Option<Timer> {
     match target {
-        Target::Scope(id) => nodes.get(id).map(Node::timer),
-        Target::Sleeper(id) => match &nodes.get(id)?.kind {
-            Kind::Task(task) => Some(task.wait().timer.get()),
-            Kind::Nursery(..) | Kind::Scope(_) => None,
-        },
-        Target::Apart(id) => waits.get(id).map(|wait| wait.timer),
+        Target::Scope(id) => nodes.get(*id).map(Node::timer),
+        Target::Sleeper(task) => Some(task.wait().timer.get()),
+        Target::Apart(id) => waits.get(*id).map(|wait| wait.timer),
     }
 }
 
@@ -665,7 +673,7 @@ fn timer_of(
 pub(crate) fn is_live(
     nodes: &SlotMap<NodeId, Node>,
     waits: &SlotMap<WaitId, Wait>,
-    target: Target,
+    target: &Target,
     seq: u32,
 ) -> bool {
     timer_of(nodes, waits, target).and_then(Timer::seq) == Some(seq)

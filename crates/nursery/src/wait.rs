@@ -54,11 +54,19 @@ pub(crate) enum Waiter {
 }
 
 impl Waiter {
+    pub(crate) fn is(&self, other: &Waiter) -> bool {
+        match (self, other) {
+            (Waiter::Own(task, number), Waiter::Own(other, its)) => task.is(other) && number == its,
+            (Waiter::Apart(id), Waiter::Apart(other)) => id == other,
+            _ => false,
+        }
+    }
+
     /// Whom a timer of its has to tell.
-    fn target(&self) -> Option<Target> {
+    fn target(&self) -> Target {
         match self {
-            Waiter::Own(task, _) => task.known_node().map(Target::Sleeper),
-            Waiter::Apart(id) => Some(Target::Apart(*id)),
+            Waiter::Own(task, _) => Target::Sleeper(task.clone()),
+            Waiter::Apart(id) => Target::Apart(*id),
         }
     }
 }
@@ -67,6 +75,9 @@ impl State {
     /// Interrupts the waits of a node that has become cancelled.
     pub(crate) fn deliver(&mut self, node: NodeId, fx: &mut Effects) {
         self.deliver_apart(node, fx);
+        if let Some(list) = self.nodes[node].list() {
+            list.cancel_leaves(fx);
+        }
         if let Some(task) = self.waiting_at(node) {
             task.wait().wake(task, WaitState::Cancelled, fx);
         }
@@ -114,7 +125,7 @@ impl State {
         }
     }
 
-    /// The tasks of all waits.
+    /// The nodes of the tasks of all waits. Leaves have none.
     pub(crate) fn waiting_tasks(&self) -> impl Iterator<Item = NodeId> {
         let is_waiting = |task: &Task| !task.wait().is_free();
         let tasks = self.nodes.keys();
@@ -134,10 +145,10 @@ impl State {
     pub(crate) fn take_sleeper(&mut self, target: Target) -> Option<Waiter> {
         match target {
             Target::Scope(_) => None,
-            Target::Sleeper(id) => {
-                let task = self.task(id)?;
+            Target::Sleeper(task) => {
                 task.wait().timer.set(Timer::Never);
-                Some(Waiter::Own(task.clone(), task.wait().number()))
+                let number = task.wait().number();
+                Some(Waiter::Own(task, number))
             }
             Target::Apart(id) => {
                 self.waits[id].timer = Timer::Never;
@@ -147,9 +158,11 @@ impl State {
     }
 
     fn set_timer(&mut self, waiter: &Waiter, limit: Limit) {
-        let Some(target) = waiter.target() else { return };
-        let timer = self.deadlines.set(target, limit);
-        self.set_timer_of(target, timer);
+        let timer = self.deadlines.set(waiter.target(), limit);
+        match waiter {
+            Waiter::Own(task, _) => task.wait().timer.set(timer),
+            Waiter::Apart(id) => self.waits[*id].timer = timer,
+        }
         self.sweep_fresh();
     }
 
@@ -169,10 +182,11 @@ impl State {
     ) -> Option<WaitId> {
         let task = context::current()?;
         let ended = own.wait().end()?;
-        if own.known_node() != Some(ended.node) {
+        if own.seat() != ended.node {
             self.unmark_node(ended.node);
         }
         let mut wait = Wait::new(node, task, ended.label, waker);
+        wait.state = ended.state; // the waker that was cloned, which is foreign, may have woken it
         wait.outside = ended.outside;
         wait.place = ended.place;
         let place = wait.place.clone();
@@ -239,19 +253,21 @@ impl Slot {
         debug_assert!(self.entry.is_none());
         let Params { label, limit, lot, outside } = params;
         let run = context::current_run_at(label.what, label.place);
-        let (node, task) = context::place_at(label.what, label.place);
+        let node = context::seat_at(label.what, label.place);
+        let task = context::task_at(label.what, label.place);
         context::count_schedule_point();
         if let Some(lot) = lot {
             lot.adopt(&run);
         }
         let waker = (!task.is_woken_by(cx.waker())).then(|| cx.waker().clone());
         let (run, waiter) = if waker.is_none() && task.wait().is_free() {
-            if task.known_node() != Some(node) {
+            if task.seat() != node {
                 run.state.borrow_mut().mark_node(node);
             }
             let number = task.wait().begin(node, label, outside);
             self.entry.insert((run, Waiter::Own(task, number)))
         } else {
+            let node = context::position_at(label.what, label.place);
             let mut wait = Wait::new(node, task, *label, waker);
             wait.outside = outside;
             let id = run.change(|state, fx| {
@@ -290,13 +306,14 @@ impl Slot {
     }
 
     fn poll_own(&mut self, cx: &Context<'_>) -> Poll<WaitState> {
-        let node = context::position("something that waits");
         let Some((run, waiter)) = &mut self.entry else { unreachable!("it is registered") };
         let Waiter::Own(task, _) = waiter else { unreachable!("its own") };
         let own_waker = context::is_task_waker(cx.waker());
-        if task.wait().node() == node && own_waker && context::is_current_task(task) {
+        let seat = context::seat("something that waits");
+        if task.wait().node() == seat && own_waker && context::is_current_task(task) {
             return Poll::Pending;
         }
+        let node = context::position("something that waits");
         let waker = (!own_waker).then(|| cx.waker().clone());
         let id = run.change(|state, fx| state.set_apart(task, node, waker, fx));
         let Some(id) = id else { return Poll::Ready(WaitState::Broken) };
@@ -361,7 +378,7 @@ impl Slot {
         match waiter {
             Waiter::Own(task, _) => {
                 let ended = task.wait().end()?;
-                let is_elsewhere = task.known_node() != Some(ended.node);
+                let is_elsewhere = task.seat() != ended.node;
                 if (is_elsewhere || ended.outside || ended.timer != Timer::Never)
                     && !run.is_closed()
                 {

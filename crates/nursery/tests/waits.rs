@@ -223,3 +223,19 @@ async fn a_task_that_no_longer_waits_for_all_others_is_not_woken_for_it() -> Res
     })
     .await
 }
+
+/// Whoever is to tell it must know where it has gone.
+#[nursery_testing::test]
+async fn a_wait_for_a_child_or_for_all_tasks_is_told_where_it_has_gone() -> Result {
+    open_nursery(async |n| {
+        let child = n.start_soon(sleep(SECOND));
+        let waits: [Boxed<'_, Result>; 2] = [Box::pin(child), Box::pin(all_blocked())];
+        for mut wait in waits {
+            assert!(poll_immediate(&mut wait).await.is_none(), "with the task's own waker");
+            let mut with_others = FuturesUnordered::from_iter([wait]);
+            with_others.next().await.expect("one wait")?;
+        }
+        Ok::<(), Cancelled>(())
+    })
+    .await
+}

@@ -47,7 +47,7 @@ impl<D> Seat<D> {
 
     /// Wakes the waiter of a seat that was taken out of the line.
     pub(crate) fn wake(&self) {
-        let _interrupted_since = self.lot.unpark_one(()).is_err();
+        let _interrupted_since = self.lot.hand_over(()).is_err();
     }
 
     /// Does it wait, and has not been interrupted?

@@ -51,7 +51,7 @@ impl Turn {
     fn finish(mut self) {
         let Some(core) = self.0.take() else { return };
         core.is_being_made.set(false);
-        while core.waiting.unpark_one(Turn(None)).is_ok() {}
+        while core.waiting.hand_over(Turn(None)).is_ok() {}
     }
 }
 
@@ -61,7 +61,7 @@ impl Drop for Turn {
         if core.waiting.is_empty() {
             core.is_being_made.set(false);
         } else {
-            let undelivered = core.waiting.unpark_one(Turn(Some(core.clone()))).err();
+            let undelivered = core.waiting.hand_over(Turn(Some(core.clone()))).err();
             drop(undelivered);
         }
     }

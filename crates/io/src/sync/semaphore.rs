@@ -203,7 +203,7 @@ impl Core {
 
     /// Hands a permit to the first waiter, or puts it back if there is none after all.
     fn hand_over(self: &Rc<Self>) {
-        let undelivered = self.waiting.unpark_one(Handed(Some(self.clone()))).err();
+        let undelivered = self.waiting.hand_over(Handed(Some(self.clone()))).err();
         drop(undelivered);
     }
 }

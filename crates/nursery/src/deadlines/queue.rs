@@ -18,7 +18,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use crate::deadlines::{Target, Tick};
+use crate::deadlines::Tick;
 
 /// A heap of up to this many entries is fast …
 const HEAP: usize = 64;
@@ -27,52 +27,57 @@ const HEAP: usize = 64;
 const PART: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct Entry<T> {
     pub(super) at: Tick,
     pub(super) seq: u32,
-    pub(super) target: Target,
+    pub(super) target: T,
 }
 
-impl Entry {
+impl<T> Entry<T> {
     /// Both in one number: compared without a branch.
     fn key(&self) -> u128 {
         u128::from(self.at) << 32 | u128::from(self.seq)
     }
 }
 
-impl Ord for Entry {
+impl<T> Ord for Entry<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
     }
 }
 
-impl PartialOrd for Entry {
+impl<T> PartialOrd for Entry<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Entry {
+impl<T> PartialEq for Entry<T> {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
-impl Eq for Entry {}
+impl<T> Eq for Entry<T> {}
 
-#[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct Queue<T> {
     /// Sorted, the next one last.
-    run: Vec<Entry>,
-    heap: BinaryHeap<Reverse<Entry>>,
+    run: Vec<Entry<T>>,
+    heap: BinaryHeap<Reverse<Entry<T>>>,
 }
 
-impl Queue {
-    pub(super) fn push(&mut self, entry: Entry) {
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Queue { run: Vec::new(), heap: BinaryHeap::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(super) fn push(&mut self, entry: Entry<T>) {
         self.heap.push(Reverse(entry));
     }
 
-    pub(super) fn peek(&self) -> Option<&Entry> {
+    pub(super) fn peek(&self) -> Option<&Entry<T>> {
         if self.is_heap_next() {
             self.heap.peek().map(|Reverse(entry)| entry)
         } else {
@@ -80,7 +85,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Entry> {
+    pub(super) fn pop(&mut self) -> Option<Entry<T>> {
         self.settle();
         if self.is_heap_next() {
             self.heap.pop().map(|Reverse(entry)| entry)
@@ -97,7 +102,7 @@ impl Queue {
         self.run.is_empty() && self.heap.is_empty()
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(&Entry<T>) -> bool) {
         self.run.retain(&keep);
         self.heap.retain(|Reverse(entry)| keep(entry));
     }
@@ -123,13 +128,10 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use slotmap::Key;
-
     use super::*;
-    use crate::tree::NodeId;
 
-    fn entry(at: Tick, seq: u32) -> Entry {
-        Entry { at, seq, target: Target::Scope(NodeId::null()) }
+    fn entry(at: Tick, seq: u32) -> Entry<()> {
+        Entry { at, seq, target: () }
     }
 
     /// Against a naive twin: a vector that is searched for its smallest.
@@ -138,7 +140,7 @@ mod tests {
         for seed in 0..50 {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut queue = Queue::default();
-            let mut twin: Vec<Entry> = Vec::new();
+            let mut twin: Vec<Entry<()>> = Vec::new();
             // The instants are few, so that there are ties, or many; pushes come in bursts.
             let instants = if seed % 2 == 0 { 50 } else { Tick::MAX };
             let burst = random.usize(1..2000);

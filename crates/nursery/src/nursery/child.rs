@@ -194,7 +194,9 @@ impl<T> Join<T> {
 
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Cancelled>> {
         if let Progress::Checking(check) = &mut self.progress {
-            context::position_at(WHAT, self.place); // panics, with advice, outside a task
+            if !context::is_in_task() {
+                context::seat_at(WHAT, self.place); // panics, with advice
+            }
             ready!(check.poll_check(cx))?;
             self.progress = Progress::Polling;
         }
@@ -210,7 +212,9 @@ impl<T> Join<T> {
         if state == Poll::Ready(WaitState::Cancelled) {
             return Poll::Ready(Err(self.slot.cancelled()));
         }
-        if !waited {
+        if waited {
+            self.tell_child(); // the wait may have gone elsewhere
+        } else {
             self.wait(cx);
             if self.is_finished() {
                 // The waker that was cloned, which is foreign, has dropped the nursery.
@@ -233,6 +237,13 @@ impl<T> Join<T> {
                  The child's end wakes tasks of its own run only. Send its result to the other run instead: through \
                  `lowlevel::Token::run_soon`, or a channel of threads."
             );
+        }
+        self.tell_child();
+    }
+
+    /// Tells the child whom to wake at its end.
+    fn tell_child(&self) {
+        if let Some(task) = &self.task {
             task.set_joiner(self.slot.waiter().cloned());
         }
     }

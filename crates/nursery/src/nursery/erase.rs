@@ -37,7 +37,7 @@
 //!    home where [`context::is_home`] says so: while that very run polls, on this thread.
 //! 5. `content` and `done` are borrowed for the length of one step, or for the end of the task. These cannot overlap:
 //!    `RUNNING` is set during either, and neither begins while it is.
-//! 6. `Home::ready` points to the list that `done` keeps; it is good until `ENDED`.
+//! 6. `Home::ready` points to the list that `done` keeps; it is good until `ENDED`, before which `LEAF` goes.
 
 #![expect(
     unsafe_code,
@@ -83,6 +83,8 @@ const WATCHED: u8 = 16;
 const IN_TREE: u8 = 32;
 /// It has no place in the tree any more.
 const LEFT: u8 = 64;
+/// It is among the leaves of its list: it has waited, and has no node.
+const LEAF: u8 = 128;
 
 /// What can be known of a task without knowing its future.
 struct Head {
@@ -110,6 +112,8 @@ struct Home {
     born: u32,
     /// Its node; as long as it has none, the one that its node will be below.
     node: Cell<NodeId>,
+    /// Where it is among the leaves of its list.
+    leaf: Cell<u32>,
     place: &'static Location<'static>,
     frame: Frame,
     /// Rule 6.
@@ -133,6 +137,7 @@ impl Home {
             flags: Cell::new(WATCHED),
             born,
             node: Cell::new(node),
+            leaf: Cell::new(0),
             place,
             frame: Frame::new(node),
             ready,
@@ -172,7 +177,7 @@ pub(crate) struct Birth {
     pub(crate) parent: NodeId,
     pub(crate) place: &'static Location<'static>,
     pub(crate) extra: Option<Box<Extra>>,
-    /// It needs its node at once. Others get it when somebody asks, or when they have to wait.
+    /// It needs its node at once. Others get it when somebody asks, or when something is to be below it.
     pub(crate) in_tree: bool,
 }
 
@@ -296,12 +301,12 @@ pub(crate) fn end_task(run: &Run, task: &Task) -> bool {
     if task.has(ENDED | RUNNING) {
         return task.has(ENDED);
     }
-    let id = task.node(run);
-    run.instrument(|i| i.task_exited(run.task_id(id)));
+    tell(run, task, |i, id| i.task_exited(id));
     if task.has(ENDED | RUNNING) {
         return true; // the hook has done it
     }
-    let node = run.state.borrow_mut().remove_task(id, task);
+    let node = task.known_node().and_then(|id| run.state.borrow_mut().remove_task(id, task));
+    task.leave_leaves();
     task.mark(ENDED | RUNNING);
     task.take_off_list();
     // SAFETY: of its own type; the flags have just been set.
@@ -409,6 +414,20 @@ impl Task {
         self.has(IN_TREE)
     }
 
+    pub(crate) fn is_leaf(&self) -> bool {
+        self.has(LEAF)
+    }
+
+    pub(crate) fn set_leaf_index(&self, index: u32) {
+        self.home().leaf.set(index);
+    }
+
+    /// Its node, or, as long as it has none, the one above.
+    #[inline]
+    pub(crate) fn seat(&self) -> NodeId {
+        self.home().node.get()
+    }
+
     /// Its node, if it has one.
     #[inline]
     pub(crate) fn known_node(&self) -> Option<NodeId> {
@@ -437,9 +456,13 @@ impl Task {
         let mut node = Node::new(Kind::Task(self.clone()), home.place);
         node.born = home.born;
         node.extra = extra;
+        let above = home.node.get();
         let id = {
             let mut state = run.state.borrow_mut();
-            let id = state.insert(Some(home.node.get()), node);
+            if home.wait.state() == Some(WaitState::Cancelled) {
+                node.reason = state.known_reason(above); // it has been delivered, and stands
+            }
+            let id = state.insert(Some(above), node);
             if self.has(LEFT) {
                 state.remove(id); // all it wants is a name of its own
             }
@@ -447,8 +470,27 @@ impl Task {
         };
         home.node.set(id);
         home.frame.enter(id); // if it runs, it is there
+        home.wait.follow(above, id);
         self.mark(IN_TREE);
+        self.leave_leaves();
         id
+    }
+
+    /// It becomes a leaf.
+    #[inline]
+    fn join_leaves(&self) {
+        self.mark(LEAF);
+        self.set_leaf_index(self.ready().add_leaf(self.clone()));
+    }
+
+    /// It is no leaf any more.
+    #[inline]
+    fn leave_leaves(&self) {
+        if self.has(LEAF) {
+            self.unmark(LEAF);
+            let leaf = self.ready().remove_leaf(self.home().leaf.get());
+            debug_assert!(leaf.is_some_and(|leaf| leaf.is(self)), "its index");
+        }
     }
 
     /// Puts the task on its list. `None`: it is there already, or will be, or has ended. Otherwise returned is whether
@@ -741,6 +783,7 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         if task.has(AGAIN) {
             task.ready().load.sub(1);
         }
+        task.leave_leaves();
         task.mark(ENDED);
         let done = self.take_done();
         let value = done.finish(task, result);
@@ -797,8 +840,8 @@ impl Task {
             self.unmark(AGAIN);
             self.ready().load.sub(1);
             self.wake(run);
-        } else if !self.has(IN_TREE) {
-            self.enter_tree(run, None); // there it is found
+        } else if !self.has(IN_TREE | LEAF) {
+            self.join_leaves(); // there it is found
         }
     }
 }

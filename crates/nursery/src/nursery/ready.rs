@@ -11,10 +11,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
+use crate::gaps::Gaps;
 use crate::nursery::drop_panic;
 use crate::nursery::erase::Task;
 use crate::run::{Run, context};
-use crate::tree::{NodeId, sort_by_age};
+use crate::tree::{Effects, NodeId, sort_by_age};
+use crate::wait::WaitState;
 
 /// How much the tasks of a run have to do: entries on all its lists, and tasks that are to poll again.
 #[derive(Clone, Default)]
@@ -33,6 +35,8 @@ impl Load {
 pub(crate) struct Ready {
     list: RefCell<VecDeque<Task>>,
     pub(crate) load: Load,
+    /// The nursery's leaves: tasks that have waited, and have no node. Each knows its index.
+    leaves: RefCell<Gaps<Task>>,
     /// Who polls the nursery. Absent while it does, and once it has been woken.
     owner: RefCell<Option<Owner>>,
     /// Tasks on this list that are not below the nursery's node yet: those that `start` waits for.
@@ -78,6 +82,7 @@ impl Ready {
         Ready {
             list: RefCell::default(),
             load,
+            leaves: RefCell::default(),
             owner: RefCell::default(),
             starting: RefCell::default(),
             polling: Cell::new(false),
@@ -193,9 +198,35 @@ impl Ready {
         self.load.sub(before - list.len());
     }
 
-    /// The tasks on the list.
-    pub(crate) fn tasks(&self) -> Vec<Task> {
-        self.list.borrow().iter().cloned().collect()
+    /// Adds a leaf. Returns its index.
+    #[inline]
+    pub(crate) fn add_leaf(&self, task: Task) -> u32 {
+        self.leaves.borrow_mut().push(task)
+    }
+
+    /// Takes a leaf out.
+    #[inline]
+    pub(crate) fn remove_leaf(&self, index: u32) -> Option<Task> {
+        let mut leaves = self.leaves.borrow_mut();
+        let (leaf, is_loose) = leaves.remove(index);
+        if is_loose {
+            leaves.close_up(Task::set_leaf_index);
+        }
+        leaf
+    }
+
+    /// Interrupts the waits of the leaves: the nursery's node has become cancelled.
+    pub(crate) fn cancel_leaves(&self, fx: &mut Effects) {
+        for leaf in self.leaves.borrow().iter() {
+            leaf.wait().wake(leaf, WaitState::Cancelled, fx);
+        }
+    }
+
+    /// The tasks of the nursery that have no node, but for one that is running.
+    pub(crate) fn tasks_without_node(&self) -> Vec<Task> {
+        let queued = self.list.borrow();
+        let queued = queued.iter().filter(|task| !task.is_in_tree() && !task.is_leaf());
+        queued.chain(self.leaves.borrow().iter()).cloned().collect()
     }
 
     fn take_all(&self) -> VecDeque<Task> {
@@ -205,35 +236,36 @@ impl Ready {
         tasks
     }
 
-    /// Ends the tasks of this list, oldest first: those below `node`, then those that are starting. Of a nursery whose
-    /// run is over, all are on the list.
+    /// Ends the tasks of this list, oldest first: those of the nursery, then those that are starting.
     pub(crate) fn end_all(self: &Rc<Self>, run: &Rc<Run>, node: NodeId) {
         let _run = context::enter_run(run);
-        let mut queued = self.take_all();
-        for task in &queued {
-            task.node(run); // there it is found
+        let starting = self.starting_tasks(run);
+        let (queued, mut tasks) = (self.take_all(), self.tasks_below(run, node));
+        // The main task and the system tasks share a list: what is not below `node` has its turn later.
+        let is_shared = Rc::ptr_eq(self, &run.ready);
+        if !is_shared {
+            let is_starting = |task: &Task| starting.iter().any(|other| other.is(task));
+            tasks.extend(queued.iter().filter(|&task| !is_starting(task)).cloned());
         }
-        for task in self.tasks_below(run, node) {
+        sort_by_age(&mut tasks, Task::born);
+        for task in tasks.into_iter().chain(starting) {
             drop_panic::quietly(|| _ = run.drop_task(&task));
         }
-        sort_by_age(queued.make_contiguous(), Task::born);
-        for task in queued {
-            drop_panic::quietly(|| {
-                if Rc::ptr_eq(self, &run.ready) {
-                    // The main task and the system tasks share a list: what is not below `node` has its turn later.
-                    task.wake(run);
-                } else {
-                    _ = run.drop_task(&task);
-                }
-            });
+        if is_shared {
+            queued.iter().for_each(|task| drop_panic::quietly(|| task.wake(run)));
         }
         drop_panic::drop_quietly(self.owner.take());
     }
 
+    fn starting_tasks(&self, run: &Run) -> Vec<Task> {
+        let (starting, state) = (self.starting.take(), run.state.borrow());
+        starting.into_iter().filter_map(|id| state.task(id)).cloned().collect()
+    }
+
     fn tasks_below(&self, run: &Run, node: NodeId) -> Vec<Task> {
-        let starting = self.starting.take();
         let state = run.state.borrow();
-        let below = state.children_by_age(node).into_iter().chain(starting);
-        below.filter_map(|id| state.task(id)).filter(|task| task.is_on(self)).cloned().collect()
+        let below = state.children(node).filter_map(|id| state.task(id));
+        let below = below.filter(|task| task.is_on(self)).cloned();
+        below.chain(self.leaves.borrow().iter().cloned()).collect()
     }
 }

@@ -264,6 +264,14 @@ impl Drop for DeferredGuard {
     }
 }
 
+/// Gives the deferred scope, if there is one, its node. The current task may stay without.
+#[inline]
+fn settle_deferred() {
+    if HOT.with(|hot| hot.deferred.get().is_some()) {
+        settle();
+    }
+}
+
 /// Gives the current task its node, and the deferred scope, if there is one, its own.
 #[inline]
 pub(crate) fn settle() {
@@ -472,11 +480,37 @@ pub(crate) fn position_at(what: &str, place: &Location<'_>) -> NodeId {
     current_node().unwrap_or_else(|| outside(what, place))
 }
 
-/// The current node and task, for what was made at `place`.
+/// The current node, for something that adds nothing below it: that above, as long as the task has none.
+///
+/// # Panics
+///
+/// Outside a task, with advice.
+#[track_caller]
+pub(crate) fn seat(what: &str) -> NodeId {
+    seat_at(what, Location::caller())
+}
+
+/// The same, for what was made at `place`.
 #[inline]
-pub(crate) fn place_at(what: &str, place: &Location<'_>) -> (NodeId, Task) {
-    settle();
-    current_node().zip(current()).unwrap_or_else(|| outside(what, place))
+pub(crate) fn seat_at(what: &str, place: &Location<'_>) -> NodeId {
+    settle_deferred();
+    current_node().unwrap_or_else(|| outside(what, place))
+}
+
+/// The current task.
+///
+/// # Panics
+///
+/// Outside a task, with advice.
+#[track_caller]
+pub(crate) fn task(what: &str) -> Task {
+    task_at(what, Location::caller())
+}
+
+/// The same, for what was made at `place`.
+#[inline]
+pub(crate) fn task_at(what: &str, place: &Location<'_>) -> Task {
+    current().unwrap_or_else(|| outside(what, place))
 }
 
 /// The current task.

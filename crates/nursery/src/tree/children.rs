@@ -1,8 +1,6 @@
-//! [`Children`]: what is right below a node, in order.
-//!
-//! Each child knows its index, and leaves a gap when it goes. So no neighbour has to be touched, which among many is in no
-//! cache: they end in any order. When most of the list is gaps, it is closed up.
+//! [`Children`]: what is right below a node, in order. Each child knows its index.
 
+use crate::gaps::Gaps;
 use crate::tree::NodeId;
 
 /// Mostly none, or one: a scope in a scope, or in a task.
@@ -11,18 +9,8 @@ pub(super) enum Children {
     #[default]
     None,
     One(NodeId),
-    Many(Box<Many>),
+    Many(Box<Gaps<NodeId>>),
 }
-
-#[derive(Debug, Default)]
-pub(super) struct Many {
-    /// The last one is no gap.
-    list: Vec<Option<NodeId>>,
-    gaps: usize,
-}
-
-/// A list of up to so many is not closed up.
-const FEW: usize = 16;
 
 impl Children {
     /// Adds a child at the end. Returns its index.
@@ -34,14 +22,13 @@ impl Children {
                 0
             }
             Children::One(first) => {
-                let list = vec![Some(*first), Some(child)];
-                *self = Children::Many(Box::new(Many { list, gaps: 0 }));
-                1
+                let mut many = Box::<Gaps<NodeId>>::default();
+                many.push(*first);
+                let index = many.push(child);
+                *self = Children::Many(many);
+                index
             }
-            Children::Many(many) => {
-                many.list.push(Some(child));
-                index(many.list.len() - 1)
-            }
+            Children::Many(many) => many.push(child),
         }
     }
 
@@ -54,7 +41,7 @@ impl Children {
                 *self = Children::None;
                 false
             }
-            Children::Many(many) => many.remove(index),
+            Children::Many(many) => many.remove(index).1,
         }
     }
 
@@ -64,46 +51,25 @@ impl Children {
         match self {
             Children::One(child) if index == 0 => Some(*child),
             Children::None | Children::One(_) => None,
-            Children::Many(many) => {
-                many.list.get(index as usize..)?.iter().copied().flatten().next()
-            }
+            Children::Many(many) => many.at_or_after(index).copied(),
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = NodeId> + '_ {
         let (one, many) = match self {
-            Children::None => (None, &[][..]),
-            Children::One(child) => (Some(*child), &[][..]),
-            Children::Many(many) => (None, &many.list[..]),
+            Children::None => (None, None),
+            Children::One(child) => (Some(*child), None),
+            Children::Many(many) => (None, Some(many.iter())),
         };
-        one.into_iter().chain(many.iter().copied().flatten())
+        one.into_iter().chain(many.into_iter().flatten().copied())
     }
 
     /// Takes the gaps out, and gives the children their new indices.
-    #[cold]
     pub(super) fn close_up(&mut self, mut tell: impl FnMut(NodeId, u32)) {
         if let Children::Many(many) = self {
-            many.list.retain(Option::is_some);
-            many.gaps = 0;
+            many.close_up(|&child, index| tell(child, index));
         }
-        self.iter().enumerate().for_each(|(at, child)| tell(child, index(at)));
     }
-}
-
-impl Many {
-    #[inline]
-    fn remove(&mut self, index: u32) -> bool {
-        self.list[index as usize] = None;
-        self.gaps += 1;
-        while self.list.pop_if(|last| last.is_none()).is_some() {
-            self.gaps -= 1;
-        }
-        self.list.len() > FEW && self.gaps > self.list.len() / 2
-    }
-}
-
-fn index(at: usize) -> u32 {
-    u32::try_from(at).expect("so many nodes have no room")
 }
 
 #[cfg(test)]
@@ -111,6 +77,7 @@ mod tests {
     use slotmap::SlotMap;
 
     use super::*;
+    use crate::gaps::FEW;
 
     /// Against a naive twin: a vector of children, and each child's index on its own.
     #[test]
@@ -138,7 +105,7 @@ mod tests {
                     assert_eq!(children.at_or_after(nodes[pair[0]] + 1), Some(pair[1]));
                 }
                 if let Children::Many(many) = &children {
-                    assert!(many.list.len() <= FEW + 2 * twin.len(), "mostly gaps");
+                    assert!(many.span() <= FEW + 2 * twin.len(), "mostly gaps");
                 }
             }
         }

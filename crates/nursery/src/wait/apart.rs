@@ -24,7 +24,7 @@ pub(crate) struct Wait {
     /// The node whose cancellation interrupts it.
     pub(super) node: NodeId,
     /// The task that polls it.
-    pub(super) task: Task,
+    pub(crate) task: Task,
     prev_on_node: Option<WaitId>,
     next_on_node: Option<WaitId>,
     /// In the lot in which it is parked, while it is waiting.
@@ -86,11 +86,9 @@ impl State {
         true
     }
 
-    /// A wait has been taken out of its lot. Returns its task, if it is parked there, and so is waiting.
-    pub(crate) fn leave_lot(&mut self, id: WaitId) -> Option<NodeId> {
-        let wait = self.waits.get_mut(id)?;
-        wait.place.take()?;
-        wait.task()
+    /// A wait has been taken out of its lot. Returns whether it is parked there, and so is waiting.
+    pub(crate) fn leave_lot(&mut self, id: WaitId) -> bool {
+        self.waits.get_mut(id).is_some_and(|wait| wait.place.take().is_some())
     }
 
     /// Adds a wait to its node.

@@ -4,12 +4,13 @@
 //! table: it is where the task is, which is looked at anyway when it waits and when it is woken.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use slotmap::Key as _;
 
 use crate::deadlines::Timer;
 use crate::nursery::erase::Task;
-use crate::park::Place;
+use crate::park::{LotCore, Place};
 use crate::tree::{Effects, NodeId};
 use crate::wait::{Label, WaitState};
 
@@ -22,8 +23,10 @@ pub(crate) struct OwnWait {
     number: Cell<u32>,
     /// The node whose cancellation interrupts it.
     node: Cell<NodeId>,
-    /// In the lot in which it is parked, while it is waiting.
-    place: Cell<Option<Place>>,
+    /// The lot in which it is parked, while it is waiting.
+    lot: Cell<Option<Rc<LotCore>>>,
+    /// In that lot.
+    ticket: Cell<u64>,
     /// For sleepers.
     pub(crate) timer: Cell<Timer>,
     label: Cell<Option<Label>>,
@@ -46,14 +49,15 @@ impl OwnWait {
             outside: Cell::new(false),
             number: Cell::new(0),
             node: Cell::new(NodeId::null()),
-            place: Cell::new(None),
+            lot: Cell::new(None),
+            ticket: Cell::new(0),
             timer: Cell::new(Timer::Never),
             label: Cell::new(None),
         }
     }
 
     #[inline]
-    pub(super) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         self.state.get().is_none()
     }
 
@@ -76,14 +80,21 @@ impl OwnWait {
             state: self.state.take()?,
             outside: self.outside.get(),
             node: self.node.get(),
-            place: self.place.take(),
+            place: self.take_place(),
             timer: self.timer.take(),
             label: self.label.get()?,
         })
     }
 
+    /// The task has got a node of its own: if it waits in the one above, it waits in its own from now on.
+    pub(crate) fn follow(&self, above: NodeId, node: NodeId) {
+        if !self.is_free() && self.node.get() == above {
+            self.node.set(node);
+        }
+    }
+
     #[inline]
-    pub(super) fn state(&self) -> Option<WaitState> {
+    pub(crate) fn state(&self) -> Option<WaitState> {
         self.state.get()
     }
 
@@ -97,13 +108,19 @@ impl OwnWait {
     }
 
     pub(super) fn set_place(&self, place: Place) {
-        self.place.set(Some(place));
+        self.ticket.set(place.ticket);
+        self.lot.set(Some(place.lot));
+    }
+
+    #[inline]
+    fn take_place(&self) -> Option<Place> {
+        self.lot.take().map(|lot| Place { lot, ticket: self.ticket.get() })
     }
 
     /// The wait of this number has been taken out of its lot. Returns whether it is parked there, and so is waiting.
     #[inline]
     pub(crate) fn leave_lot(&self, number: u32) -> bool {
-        self.is(number) && self.place.take().is_some()
+        self.is(number) && self.lot.take().is_some()
     }
 
     /// Gives it its result. It is waiting.
@@ -123,18 +140,18 @@ impl OwnWait {
         if self.state.get() != Some(WaitState::Waiting) {
             return None;
         }
-        let place = self.place.take();
-        self.place.set(place.clone());
+        let place = self.take_place();
+        place.iter().for_each(|place| self.set_place(place.clone()));
         Some((self.label.get()?, place))
     }
 
     /// Gives it its result, unless it has one. Returns whether it took it.
     #[inline]
-    pub(super) fn wake(&self, task: &Task, result: WaitState, fx: &mut Effects) -> bool {
+    pub(crate) fn wake(&self, task: &Task, result: WaitState, fx: &mut Effects) -> bool {
         let is_waiting = self.state.get() == Some(WaitState::Waiting);
         if is_waiting {
             self.state.set(Some(result));
-            if let Some(place) = self.place.take() {
+            if let Some(place) = self.take_place() {
                 place.leave();
             }
             fx.wake_task(task);
