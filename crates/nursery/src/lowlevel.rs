@@ -5,6 +5,7 @@
 //! | to | use |
 //! |---|---|
 //! | suspend and wake tasks, in order, with a hand-over | [`ParkingLot`] |
+//! | suspend and wake one task | [`Spot`] |
 //! | do the two halves of a checkpoint apart | [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
 //! | pass a checkpoint without a future | [`try_checkpoint`] |
 //! | learn of a cancellation without being interrupted | [`cancelled`] |
@@ -27,6 +28,7 @@ pub use crate::checkpoint::{
 };
 pub use crate::instrument::Instrument;
 pub use crate::local::Previous;
+pub use crate::park::spot::{ParkInSpot, Spot};
 pub use crate::park::{Broken, Park, ParkError, ParkingLot};
 pub use crate::run::inbox::{OnceKey, RunFinished, Token, WeakToken};
 pub use crate::stats::{RunStatistics, TaskId};

@@ -9,6 +9,7 @@
 
 pub(crate) mod breakers;
 mod queue;
+pub(crate) mod spot;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -170,6 +171,7 @@ struct First {
 }
 
 impl First {
+    #[inline(always)] // its parts are stored one by one otherwise, and read back as one
     fn task(&self) -> TaskId {
         let task = match &self.waiter {
             Waiter::Own(task, _) => task.clone(),

@@ -13,7 +13,6 @@ use nursery::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled, is_
 
 use crate::channel::error::{RecvError, TryRecvError};
 use crate::channel::shared::{ChannelStatistics, Shared, Taken, WaitingRecv};
-use crate::sync::only_cancelled;
 use crate::sync::quick::{Rest, quick};
 
 /// A handle to receive values with, from [`open`](crate::channel::open).
@@ -84,7 +83,7 @@ impl<T> Receiver<T> {
             }
             let waiting = WaitingRecv::new(&self.shared, self.handle);
             let parked = waiting.park(place).await;
-            waiting.end(only_cancelled(parked))
+            waiting.end(parked)
         }
     }
 
@@ -238,7 +237,7 @@ async fn recv_for_stream<T>(shared: &Shared<T>, handle: u64) -> Result<T, RecvEr
         Err(TryRecvError::WouldBlock) => {
             let waiting = WaitingRecv::new(shared, handle);
             let parked = waiting.park(Location::caller()).await;
-            waiting.end(only_cancelled(parked))
+            waiting.end(parked)
         }
         Err(_) => Err(RecvError::EndOfChannel),
     }

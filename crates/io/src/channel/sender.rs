@@ -10,7 +10,6 @@ use nursery::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled};
 
 use crate::channel::error::{SendError, TrySendError};
 use crate::channel::shared::{ChannelStatistics, Shared, WaitingSend};
-use crate::sync::only_cancelled;
 use crate::sync::quick::{Rest, quick};
 
 /// A handle to send values with, from [`open`](crate::channel::open).
@@ -86,7 +85,7 @@ impl<T> Sender<T> {
             };
             let waiting = WaitingSend::new(&self.shared, self.handle, value);
             let parked = waiting.park(place).await;
-            waiting.end(only_cancelled(parked))
+            waiting.end(parked)
         }
     }
 

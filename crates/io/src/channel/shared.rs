@@ -16,7 +16,7 @@ use std::panic::Location;
 use std::rc::Rc;
 
 use nursery::Cancelled;
-use nursery::lowlevel::Park;
+use nursery::lowlevel::ParkInSpot;
 
 use crate::channel::error::{RecvError, SendError, TryRecvError, TrySendError};
 use crate::sync::line::{Line, Seat};
@@ -335,7 +335,7 @@ impl<'a, T> WaitingSend<'a, T> {
         WaitingSend { shared, seat: Some(seat) }
     }
 
-    pub(super) fn park(&self, place: &'static Location<'static>) -> Park<'_> {
+    pub(super) fn park(&self, place: &'static Location<'static>) -> ParkInSpot<'_> {
         self.seat().park("room in a channel", place)
     }
 
@@ -378,7 +378,7 @@ impl<'a, T> WaitingRecv<'a, T> {
         WaitingRecv { shared, seat: Some(seat) }
     }
 
-    pub(super) fn park(&self, place: &'static Location<'static>) -> Park<'_> {
+    pub(super) fn park(&self, place: &'static Location<'static>) -> ParkInSpot<'_> {
         self.seat().park("a value from a channel", place)
     }
 

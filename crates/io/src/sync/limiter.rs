@@ -16,7 +16,6 @@ use nursery::lowlevel::{
 };
 
 use crate::sync::line::{Line, Seat};
-use crate::sync::only_cancelled;
 
 /// A number of tokens, each borrower of which has at most one.
 ///
@@ -183,8 +182,7 @@ impl CapacityLimiter {
             Err(error) => return Err(error),
         }
         let waiting = self.queue(borrower)?;
-        let parked = waiting.seat().park("a capacity limiter", place).await;
-        only_cancelled(parked)?;
+        waiting.seat().park("a capacity limiter", place).await?;
         Ok(waiting.arrive())
     }
 

@@ -1,10 +1,10 @@
 //! [`Line`]: a queue of waiters each of which brings something along.
 //!
-//! A [`ParkingLot`] hands a value to whoever is first, unseen. Where the other side has to know the waiter before
+//! A parking lot hands a value to whoever is first, unseen. Where the other side has to know the waiter before
 //! it commits itself (does it want to read or to write? which value does it bring? through which
-//! handle?), each waiter has a lot to itself, in a [`Seat`] together with what it brings, and the seats stand in line.
+//! handle?), each waiter has a [`Spot`] to itself, in a [`Seat`] together with what it brings, and the seats stand in line.
 //!
-//! A waiter whose scope is cancelled has left its lot at that moment, and its seat when it runs: in between, the
+//! A waiter whose scope is cancelled has left its spot at that moment, and its seat when it runs: in between, the
 //! seat is in the line but does not *wait*, and is passed over. Seats are used again: in steady state,
 //! nothing is allocated.
 
@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::panic::Location;
 use std::rc::Rc;
 
-use nursery::lowlevel::{Park, ParkingLot};
+use nursery::lowlevel::{ParkInSpot, Spot};
 
 /// So many empty seats are kept for later.
 const SPARE: usize = 32;
@@ -34,25 +34,29 @@ struct State<D> {
 
 /// A waiter's place in a line. What it brings (`data`) is set before it enters, and empty when it has left.
 pub(crate) struct Seat<D> {
-    lot: ParkingLot,
+    spot: Spot,
     in_line: Cell<bool>,
     pub(crate) data: D,
 }
 
 impl<D> Seat<D> {
     /// Waits until somebody takes the seat out of the line and wakes it.
-    pub(crate) fn park(&self, what: &'static str, place: &'static Location<'static>) -> Park<'_> {
-        self.lot.park_as(what).at(place)
+    pub(crate) fn park(
+        &self,
+        what: &'static str,
+        place: &'static Location<'static>,
+    ) -> ParkInSpot<'_> {
+        self.spot.park_as(what).at(place)
     }
 
     /// Wakes the waiter of a seat that was taken out of the line.
     pub(crate) fn wake(&self) {
-        let _interrupted_since = self.lot.hand_over(()).is_err();
+        let _interrupted_since = !self.spot.unpark();
     }
 
     /// Does it wait, and has not been interrupted?
     pub(crate) fn is_waiting(&self) -> bool {
-        self.in_line.get() && !self.lot.is_empty()
+        self.in_line.get() && self.spot.is_taken()
     }
 }
 
@@ -61,8 +65,7 @@ impl<D: Default> Line<D> {
     pub(crate) fn enter(&self, fill: impl FnOnce(&D)) -> Rc<Seat<D>> {
         let spare = self.state.borrow_mut().spare.pop();
         let seat = spare.unwrap_or_else(|| {
-            let (lot, in_line) = (ParkingLot::new(), Cell::new(false));
-            Rc::new(Seat { lot, in_line, data: D::default() })
+            Rc::new(Seat { spot: Spot::new(), in_line: Cell::new(false), data: D::default() })
         });
         fill(&seat.data);
         seat.in_line.set(true);

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use nursery::Cancelled;
 use nursery::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled};
 
+use crate::sync::WouldBlock;
 use crate::sync::line::{Line, Seat};
-use crate::sync::{WouldBlock, only_cancelled};
 
 /// Some data that many tasks may read, or one may write, also across checkpoints.
 ///
@@ -191,7 +191,7 @@ impl Core {
         let seat = self.waiting.enter(|data| data.writes.set(writes));
         let waiting = Waiting { core: self, seat: Some(seat) };
         let what = if writes { "a lock, to write" } else { "a lock, to read" };
-        only_cancelled(waiting.seat().park(what, place).await)?;
+        waiting.seat().park(what, place).await?;
         waiting.seat().data.is_granted.set(false);
         Ok(Held { core: self, writes })
     }

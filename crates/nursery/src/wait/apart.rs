@@ -91,6 +91,11 @@ impl State {
         self.waits.get_mut(id).is_some_and(|wait| wait.place.take().is_some())
     }
 
+    /// Has it no result yet?
+    pub(crate) fn is_waiting_apart(&self, id: WaitId) -> bool {
+        self.waits.get(id).is_some_and(|wait| wait.state == WaitState::Waiting)
+    }
+
     /// Adds a wait to its node.
     pub(super) fn insert_apart(&mut self, wait: Wait) -> WaitId {
         let id = self.waits.insert(wait);

@@ -135,6 +135,12 @@ impl OwnWait {
         self.number.get() == number && !self.is_free()
     }
 
+    /// Is it the wait of this number, and has no result yet?
+    #[inline]
+    pub(crate) fn is_waiting(&self, number: u32) -> bool {
+        self.number.get() == number && self.state.get() == Some(WaitState::Waiting)
+    }
+
     /// What a waiting task waits for, and the lot in which it is parked.
     pub(super) fn describe(&self) -> Option<(Label, Option<Place>)> {
         if self.state.get() != Some(WaitState::Waiting) {
