@@ -13,12 +13,11 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::instrument::Instrument;
 use crate::run::context;
 use crate::stats::TaskId;
-use crate::wait::{Label, Params, Slot, WaitState};
+use crate::wait::{Label, Origin, Slot, WaitState};
 
 /// Lets other tasks run, and raises if the current scope is cancelled.
 ///
@@ -363,13 +362,8 @@ impl<F: Future> Future for Cancellable<F> {
             _ if !waited && context::is_cancelled_now() => cancelled(),
             _ => {
                 if !waited {
-                    let params = Params {
-                        label: this.label,
-                        limit: Limit::Never,
-                        lot: None,
-                        outside: *this.outside,
-                    };
-                    this.slot.register(cx, params);
+                    let origin = if *this.outside { Origin::Outside } else { Origin::Inside };
+                    this.slot.register(cx, this.label, origin);
                 }
                 return Poll::Pending;
             }
@@ -449,9 +443,7 @@ impl Future for UntilCancelled {
             if context::is_cancelled() {
                 return Poll::Ready(cancellation());
             }
-            let params =
-                Params { label: &this.label, limit: Limit::Never, lot: None, outside: false };
-            this.slot.register(cx, params);
+            this.slot.register(cx, &this.label, Origin::Inside);
             return Poll::Pending;
         }
         ready!(this.slot.poll(cx));

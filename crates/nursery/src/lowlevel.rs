@@ -34,7 +34,6 @@ pub use crate::run::inbox::{OnceKey, RunFinished, Token, WeakToken};
 pub use crate::stats::{RunStatistics, TaskId};
 
 use crate::checkpoint::raise_if_cancelled;
-use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::nursery::erase::{self, Birth};
 use crate::run::{SystemEnd, context};
@@ -42,7 +41,7 @@ use crate::run::{SystemEnd, context};
 use crate::scope::reason::CancelSource;
 use crate::stats;
 use crate::tree::Kind;
-use crate::wait::{Label, Params, Slot, WaitState, Waiter};
+use crate::wait::{Label, Origin, Slot, WaitState, Waiter};
 
 /// Returns the identity of the current task.
 ///
@@ -256,8 +255,7 @@ pub fn wait_all_tasks_blocked(
         if !slot.is_registered() {
             context::current_run_at(label.what, label.place); // panics, with advice, outside a run
             std::task::ready!(check.poll_check(cx))?;
-            let params = Params { label: &label, limit: Limit::Never, lot: None, outside: false };
-            slot.register(cx, params);
+            slot.register(cx, &label, Origin::Inside);
         } else if let Poll::Ready(state) = slot.poll(cx) {
             let result = match state {
                 WaitState::Cancelled => Err(slot.cancelled()),

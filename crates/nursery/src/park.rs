@@ -21,13 +21,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use crate::checkpoint::{RaiseIfCancelled, raise_if_cancelled};
-use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::park::queue::Queue;
 use crate::run::{Run, context};
 use crate::stats::TaskId;
 use crate::tree::State;
-use crate::wait::{Label, Params, Slot, WaitState, Waiter};
+use crate::wait::{Label, Origin, Slot, WaitState, Waiter};
 
 /// The part of a lot that the run knows.
 #[derive(Default)]
@@ -570,15 +569,8 @@ impl<V> Future for Park<'_, V> {
             if let Some(broken) = this.lot.lot.core.broken() {
                 return Poll::Ready(Err(broken.into()));
             }
-            this.ticket = this.slot.register(
-                cx,
-                Params {
-                    label: &this.label,
-                    limit: Limit::Never,
-                    lot: Some(&this.lot.lot.core),
-                    outside: false,
-                },
-            );
+            let origin = Origin::Lot(&this.lot.lot.core);
+            this.ticket = this.slot.register(cx, &this.label, origin);
             return Poll::Pending;
         }
         let state = ready!(this.slot.poll(cx));

@@ -17,7 +17,7 @@ use crate::run::context::{self, Deferred, DeferredGuard};
 use crate::scope::frame::{Frame, scope_node};
 use crate::scope::reason::CancelSource;
 use crate::scope::settle;
-use crate::wait::{Label, Params, Slot, WaitState};
+use crate::wait::{Label, Origin, Slot, WaitState};
 
 /// Returns the time on the run's clock.
 ///
@@ -494,9 +494,8 @@ impl Future for Sleep {
                 this.yielded = true;
                 return yield_now(cx);
             }
-            let params =
-                Params { label: &this.label, limit: this.limit, lot: None, outside: false };
-            this.slot.register(cx, params);
+            this.slot.register(cx, &this.label, Origin::Inside);
+            this.slot.set_limit(this.limit);
             return Poll::Pending;
         }
         let result = match ready!(this.slot.poll(cx)) {

@@ -223,13 +223,13 @@ pub(crate) struct Slot {
     entry: Option<(Rc<Run>, Waiter)>,
 }
 
-/// How to register a wait.
+/// From where a wait will be woken.
 #[derive(Clone, Copy)]
-pub(crate) struct Params<'a> {
-    pub(crate) label: &'a Label,
-    pub(crate) limit: Limit,
-    pub(crate) lot: Option<&'a Rc<LotCore>>,
-    pub(crate) outside: bool,
+pub(crate) enum Origin<'a> {
+    Inside,
+    Outside,
+    /// Of a parking lot, in which it takes a place.
+    Lot(&'a Rc<LotCore>),
 }
 
 impl Slot {
@@ -249,14 +249,14 @@ impl Slot {
     /// which is no waiter's, if it has no place in one.
     #[inline]
     #[track_caller]
-    pub(crate) fn register(&mut self, cx: &Context<'_>, params: Params<'_>) -> u64 {
+    pub(crate) fn register(&mut self, cx: &Context<'_>, label: &Label, origin: Origin<'_>) -> u64 {
         debug_assert!(self.entry.is_none());
-        let Params { label, limit, lot, outside } = params;
+        let outside = matches!(origin, Origin::Outside);
         let run = context::current_run_at(label.what, label.place);
         let node = context::seat_at(label.what, label.place);
         let task = context::task_at(label.what, label.place);
         context::count_schedule_point();
-        if let Some(lot) = lot {
+        if let Origin::Lot(lot) = origin {
             lot.adopt(&run);
         }
         let waker = (!task.is_woken_by(cx.waker())).then(|| cx.waker().clone());
@@ -283,11 +283,18 @@ impl Slot {
         if outside {
             run.state.borrow_mut().outside += 1;
         }
-        if limit != Limit::Never {
+        match origin {
+            Origin::Lot(lot) => enter_lot(run, lot, waiter),
+            Origin::Inside | Origin::Outside => NO_TICKET,
+        }
+    }
+
+    /// Makes a wait that was just registered end at a time.
+    pub(crate) fn set_limit(&self, limit: Limit) {
+        if let (Some((run, waiter)), false) = (&self.entry, limit == Limit::Never) {
             run.state.borrow_mut().set_timer(waiter, limit);
             run.limit_was_set();
         }
-        lot.map_or(NO_TICKET, |lot| enter_lot(run, lot, waiter))
     }
 
     /// Looks at a registered wait. While it is still waiting, it is kept up to date: which waker, task

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::checkpoint::{RaiseIfCancelled, raise_if_cancelled, yield_now};
-use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::nursery::erase::Handle;
 use crate::run::{Run, context};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
 use crate::tree::NodeId;
-use crate::wait::{Label, Params, Slot, WaitState};
+use crate::wait::{Label, Origin, Slot, WaitState};
 
 /// A child of a nursery, from [`Nursery::start_soon`](crate::Nursery::start_soon).
 ///
@@ -227,8 +226,7 @@ impl<T> Join<T> {
     /// Registers the wait, which the task's end wakes.
     fn wait(&mut self, cx: &mut Context<'_>) {
         let label = Label { what: WHAT, place: self.place };
-        let params = Params { label: &label, limit: Limit::Never, lot: None, outside: false };
-        self.slot.register(cx, params);
+        self.slot.register(cx, &label, Origin::Inside);
         if let (Some(task), Some(run)) = (&self.task, self.slot.run()) {
             assert!(
                 task.is_in(run),

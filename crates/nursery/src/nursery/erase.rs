@@ -726,7 +726,7 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         }
         task.unmark(RUNNING);
         if !task.has(WATCHED) {
-            this.drop_value();
+            drop_quietly(this.take_value());
         }
     }
 
@@ -751,10 +751,13 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
     /// Drops what is in the cell, in its place.
     #[inline]
     fn empty(&self) -> thread::Result<()> {
-        catch_unwind(AssertUnwindSafe(|| {
+        let result = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: rule 5. Pinned, the future is dropped in its place.
-            unsafe { *self.content.get() = Content::Empty };
-        }))
+            unsafe { std::ptr::drop_in_place(self.content.get()) };
+        }));
+        // SAFETY: rule 5. What was there is gone, also if it panicked.
+        unsafe { self.content.get().write(Content::Empty) };
+        result
     }
 
     /// Drops the future, which has ended, promptly.
@@ -799,11 +802,15 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         }
     }
 
-    fn drop_value(&self) {
-        // SAFETY: the task has ended: the content is touched only here and by `take`, for a moment.
-        let content = std::mem::replace(unsafe { &mut *self.content.get() }, Content::Empty);
-        if let Content::Value(value) = content {
-            drop_quietly(value);
+    fn take_value(&self) -> Option<D::Value> {
+        // SAFETY: the task has ended: the content is touched only here, for a moment.
+        let content = unsafe { &mut *self.content.get() };
+        if !matches!(content, Content::Value(_)) {
+            return None; // mostly; nor is as much room as a future takes copied
+        }
+        match std::mem::replace(content, Content::Empty) {
+            Content::Value(value) => Some(value),
+            Content::Future(_) | Content::Empty => None,
         }
     }
 
@@ -823,11 +830,7 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         let this = unsafe { Self::of(task) };
         // SAFETY: by the caller's promise.
         let to = unsafe { &mut *to.cast::<Option<D::Value>>() };
-        // SAFETY: the task has ended: the content is touched only here and by `drop_value`, for a moment.
-        let content = std::mem::replace(unsafe { &mut *this.content.get() }, Content::Empty);
-        if let Content::Value(value) = content {
-            *to = Some(value);
-        }
+        *to = this.take_value();
     }
 }
 

@@ -14,11 +14,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::checkpoint::{RaiseIfCancelled, raise_if_cancelled};
-use crate::deadlines::Limit;
 use crate::error::Cancelled;
 use crate::run::Run;
 use crate::scope::reason::CancelSource;
-use crate::wait::{Label, Params, Slot, WaitState, Waiter};
+use crate::wait::{Label, Origin, Slot, WaitState, Waiter};
 
 /// A place for one suspended task: a [`ParkingLot`](super::ParkingLot) without the queue.
 ///
@@ -182,8 +181,7 @@ impl ParkInSpot<'_> {
 
     #[inline]
     fn begin(&mut self, cx: &Context<'_>) {
-        let params = Params { label: &self.label, limit: Limit::Never, lot: None, outside: false };
-        self.slot.register(cx, params);
+        self.slot.register(cx, &self.label, Origin::Inside);
         if self.spot.is_taken() {
             self.slot.withdraw();
             panic!(
