@@ -19,7 +19,7 @@ pub(crate) use std::os::fd::AsFd as Handle;
 pub(crate) use std::os::windows::io::AsSocket as Handle;
 use std::panic::Location;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 #[cfg(unix)]
 use std::time::Duration;
 
@@ -85,15 +85,12 @@ impl<T> Source<T> {
         Ok(f(self.get()?.get_ref()))
     }
 
-    /// Closes it. Returns those that wait, who are to be woken.
-    fn take_apart(&self) -> [Option<Waker>; 2] {
-        let io = self.io.take();
-        io.map_or([None, None], |io| io.release())
-    }
-
     /// Closes it, and wakes those that wait.
     pub(crate) fn close(&self) {
-        self.take_apart().into_iter().flatten().for_each(Waker::wake);
+        if let Some(io) = self.io.take() {
+            io.release();
+            io.wake();
+        }
     }
 
     /// Takes it out, as the system knows it.
@@ -161,6 +158,18 @@ impl<T> Source<T> {
     }
 
     /// Waits until an operation might not block, which may turn out wrong.
+    #[inline]
+    async fn wait(
+        &self,
+        interest: Interest,
+        what: &'static str,
+        place: &'static Location<'static>,
+    ) -> Result<(), StreamError> {
+        let io = self.get()?;
+        io.wait(interest, what, place).await
+    }
+
+    /// The same, for who has a waker.
     pub(crate) fn poll_ready(
         &self,
         interest: Interest,
@@ -175,20 +184,27 @@ impl<T> Source<T> {
         &self,
         interest: Interest,
         what: &'static str,
-        mut op: impl FnMut(&T) -> io::Result<R>,
+        op: impl FnMut(&T) -> io::Result<R>,
     ) -> impl Future<Output = Result<R, StreamError>> {
-        let place = Location::caller();
-        async move {
-            checkpoint().await?;
-            // From here on only readiness is waited for: what `op` has done is never held back in a yield, where it
-            // would be lost with a future that is dropped there.
-            loop {
-                if let Some(result) = self.attempt(interest, &mut op)? {
-                    return Ok(result);
-                }
-                let ready = cancellable(poll_fn(|cx| self.poll_ready(interest, cx)));
-                ready.waiting_for(what).at(place).await??;
+        self.run_at(interest, what, Location::caller(), op)
+    }
+
+    /// The same, at a place.
+    pub(crate) async fn run_at<R>(
+        &self,
+        interest: Interest,
+        what: &'static str,
+        place: &'static Location<'static>,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+    ) -> Result<R, StreamError> {
+        checkpoint().await?;
+        // From here on only readiness is waited for: what `op` has done is never held back in a yield, where it
+        // would be lost with a future that is dropped there.
+        loop {
+            if let Some(result) = self.attempt(interest, &mut op)? {
+                return Ok(result);
             }
+            self.wait(interest, what, place).await?;
         }
     }
 
@@ -245,7 +261,9 @@ impl<T> Drop for Asked<'_, T> {
 
 impl<T> Drop for Source<T> {
     fn drop(&mut self) {
-        drop(self.take_apart());
+        if let Some(io) = self.io.take() {
+            io.release();
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 //! | run something beside the main task | [`spawn_system_task`] |
 //! | watch a run | [`Instrument`], [`statistics`], [`points`] |
 //! | say that something outside works for the run | [`busy`] |
+//! | watch descriptors in the run's own thread | [`Parker`], [`set_parker`] |
 //! | wait until nothing moves any more | [`wait_all_tasks_blocked`] |
 
 use std::future::Future;
@@ -30,8 +31,9 @@ pub use crate::instrument::Instrument;
 pub use crate::local::Previous;
 pub use crate::park::spot::{ParkInSpot, Spot};
 pub use crate::park::{Broken, Park, ParkError, ParkingLot};
+pub use crate::run::host::Parker;
 pub use crate::run::inbox::{OnceKey, RunFinished, Token, WeakToken};
-pub use crate::stats::{RunStatistics, TaskId};
+pub use crate::stats::{RunId, RunStatistics, TaskId};
 
 use crate::checkpoint::raise_if_cancelled;
 use crate::error::Cancelled;
@@ -42,6 +44,13 @@ use crate::scope::reason::CancelSource;
 use crate::stats;
 use crate::tree::Kind;
 use crate::wait::{Label, Origin, Slot, WaitState, Waiter};
+
+/// Returns the identity of the current run. `None` outside a run.
+#[inline]
+#[must_use]
+pub fn current_run() -> Option<RunId> {
+    context::current_generation().map(RunId)
+}
 
 /// Returns the identity of the current task.
 ///
@@ -175,6 +184,22 @@ pub fn add_instrument(instrument: Rc<dyn Instrument>) {
 #[track_caller]
 pub fn remove_instrument(instrument: &Rc<dyn Instrument>) -> bool {
     context::current_run("`lowlevel::remove_instrument`").instruments.remove(instrument)
+}
+
+/// Makes the thread of the current run wait in `parker` from now on, while nothing is ready.
+///
+/// Returns false, and does nothing, if the run is a [`Guest`](crate::Guest), which waits where its host does, or has a
+/// parker already.
+///
+/// Until then the thread waits in async-io's reactor, which falls asleep in half a dozen system calls, and shares what it
+/// watches with a thread of its own. With a parker that thread serves all that async-io watches.
+///
+/// # Panics
+///
+/// Outside a run.
+#[track_caller]
+pub fn set_parker(parker: Rc<dyn Parker>) -> bool {
+    context::current_run("`lowlevel::set_parker`").host.set_parker(parker)
 }
 
 /// Starts a task that belongs to the run itself, not to a nursery.

@@ -1,6 +1,7 @@
 //! A run: one thread, one main task, one tree, one clock. [`run`], [`Builder`], and [`Guest`], the run as a future.
 
 pub(crate) mod context;
+pub(crate) mod host;
 pub(crate) mod inbox;
 pub(crate) mod turn;
 
@@ -23,6 +24,7 @@ use crate::nursery::drop_panic::{self, Panic};
 use crate::nursery::erase::{self, Birth, Finish, Task};
 use crate::nursery::pool::Pool;
 use crate::nursery::ready::{Load, Ready};
+use crate::run::host::Host;
 use crate::run::inbox::{Inbox, Token};
 use crate::run::turn::{HostPoll, Idler, Pace, Turn};
 use crate::scope::reason::{CancelReason, CancelSource};
@@ -32,8 +34,9 @@ use crate::wait::{WaitState, Waiter};
 
 /// Runs `main`, and everything it starts, to the end, on this thread.
 ///
-/// Returns what `main` returns, unchanged. Deadlines are on the system clock, I/O on async-io's reactor;
-/// for a virtual clock, a seed or instruments see [`Builder`].
+/// Returns what `main` returns, unchanged. Deadlines are on the system clock; for a virtual clock, a seed or instruments see
+/// [`Builder`]. While nothing is ready the thread waits in async-io's reactor, or in a
+/// [parker](crate::lowlevel::Parker) of who has sockets to watch, as `nursery-io` has on Linux.
 ///
 /// # Errors
 ///
@@ -94,12 +97,6 @@ pub struct Builder {
     name: Option<Box<str>>,
 }
 
-#[cfg(not(miri))]
-use async_io::block_on;
-/// Miri does not know the system calls of async-io's reactor.
-#[cfg(miri)]
-use futures_lite::future::block_on;
-
 /// So many lists of ended nurseries are kept.
 const SPARE_LISTS: usize = 16;
 
@@ -127,7 +124,8 @@ impl Builder {
     /// Sets the seed from which the order of ready tasks is drawn.
     ///
     /// With the same seed and the same clock, a program that does no I/O makes the same steps in the same
-    /// order. Without a seed the order varies from run to run, so that nobody comes to depend on it.
+    /// order. Without a seed the order varies from run to run, so that nobody comes to depend on it; only tasks that all
+    /// were woken by the outside world, such as by sockets, go in the order in which that happened.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -184,7 +182,7 @@ impl Builder {
              - two things are to happen at once: start them in a nursery with `open_nursery`\n\
              - a run of its own is really wanted: call `run` in a thread of its own"
         );
-        block_on(self.guest(main))
+        host::run_here(self.guest(main))
     }
 
     /// Makes the run a future, which any executor can poll: see [`Guest`].
@@ -464,6 +462,7 @@ pub(crate) struct Run {
     /// Counts the steps of all tasks.
     steps: Cell<u64>,
     pace: Cell<Pace>,
+    pub(crate) host: Host,
     host_poll: Cell<HostPoll>,
     /// Tasks in `wait_all_tasks_blocked`, with their cushion.
     pub(crate) blocked: RefCell<Vec<(std::time::Duration, Waiter)>>,
@@ -516,6 +515,7 @@ impl Run {
             births: Cell::new(0),
             steps: Cell::new(0),
             pace: Cell::default(),
+            host: Host::default(),
             host_poll: Cell::default(),
             blocked: RefCell::default(),
             busy: Cell::new(0),
@@ -595,12 +595,14 @@ impl Run {
         }
     }
 
-    /// Puts the tasks of a batch in the order in which they run.
+    /// Puts the tasks of a batch in the order in which they run: one that varies, so that no program comes to depend on
+    /// it. But what the outside world has woken, in an order that no program makes, goes in that order: who came first is
+    /// not to wait for all others.
     pub(crate) fn order(&self, batch: &mut [Task]) {
         let mut rng = self.rng.borrow_mut();
         if self.is_seeded {
             rng.shuffle(batch);
-        } else if rng.bool() {
+        } else if !self.host.has_arrivals() && rng.bool() {
             batch.reverse();
         }
     }
@@ -734,6 +736,7 @@ impl Run {
         for call in self.inbox.close() {
             self.call(call.call);
         }
+        self.host.close();
         let locals = self.locals.take();
         let state = self.state.replace(State::new(self.clock.now()));
         for task in state.nodes.keys().filter_map(|id| state.task(id)) {

@@ -48,6 +48,10 @@ impl fmt::Debug for TaskId {
     }
 }
 
+/// The identity of a run. Copy it, compare it; two runs never have the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub(crate) u32);
+
 /// Numbers of a run, from [`lowlevel::statistics`](crate::lowlevel::statistics).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

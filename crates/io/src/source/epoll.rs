@@ -33,21 +33,25 @@
 //!
 //! [`Source::run_retrying`]: crate::source::Source::run_retrying
 
+mod bell;
 mod driver;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::Location;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use nursery::lowlevel::Spot;
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
 
 use crate::source::Interest;
 use crate::source::epoll::driver::{Driver, Place};
+use crate::stream::StreamError;
 
 /// What there is to read, or that there will be nothing.
 const READ: EventFlags = EventFlags::IN.union(EventFlags::PRI).union(EventFlags::RDHUP);
@@ -128,20 +132,44 @@ impl<T> Watched<T> {
         Ok(is_ready)
     }
 
-    /// Waits until it is perhaps ready. One task waits at a time.
+    /// Waits until it is perhaps ready: a checkpoint, unless it is so at once. One task waits at a time.
+    #[inline]
+    pub(super) async fn wait(
+        &self,
+        interest: Interest,
+        what: &'static str,
+        place: &'static Location<'static>,
+    ) -> Result<(), StreamError> {
+        if !self.is_perhaps_ready(interest) {
+            self.expect(interest).map_err(StreamError::Broken)?;
+            let spot = &self.direction(interest).spot;
+            spot.park_as(what).at(place).outside().await?;
+        }
+        Ok(())
+    }
+
+    /// The same, for who has a waker.
     pub(super) fn poll_ready(&self, interest: Interest, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if self.is_perhaps_ready(interest) {
             return Poll::Ready(Ok(()));
         }
-        let driver = Driver::of_this_run()?;
+        self.expect(interest)?;
+        self.direction(interest).set_waker(cx.waker());
+        Poll::Pending
+    }
+
+    /// Makes sure that an edge will be noted.
+    fn expect(&self, interest: Interest) -> io::Result<()> {
         let flags = match interest {
             Interest::Read => READ,
             Interest::Write => WRITE,
         };
+        if self.places.borrow().iter().any(|place| place.is_expecting(flags)) {
+            return Ok(());
+        }
+        let driver = Driver::of_this_run()?;
         self.register(&driver, flags)?;
-        driver.expect_events()?;
-        self.direction(interest).set_waker(cx.waker());
-        Poll::Pending
+        driver.expect_events()
     }
 
     /// Makes the driver report these, beside those that it reports already.
@@ -158,12 +186,16 @@ impl<T> Watched<T> {
         }
     }
 
-    /// Nobody will wait for it any more. Returns those who do now.
-    pub(super) fn release(&self) -> [Option<Waker>; 2] {
+    /// Nobody will wait for it any more.
+    pub(super) fn release(&self) {
         for place in self.places.take() {
             place.leave((self.fd)(&self.io));
         }
-        self.readiness.directions.each_ref().map(|direction| direction.waker.take())
+    }
+
+    /// Wakes those who wait.
+    pub(super) fn wake(&self) {
+        self.readiness.directions.iter().for_each(Direction::wake);
     }
 
     pub(super) fn into_inner(self) -> io::Result<T> {
@@ -183,6 +215,9 @@ struct Readiness {
 #[derive(Default)]
 struct Direction {
     is_blocked: Cell<bool>,
+    /// An edge has been noted, and whoever waits is about to be woken.
+    is_edge: Cell<bool>,
+    spot: Spot,
     waker: Cell<Option<Waker>>,
 }
 
@@ -195,18 +230,32 @@ impl Direction {
         self.waker.set(new);
         drop(old); // foreign: it may come back to us
     }
+
+    fn wake(&self) {
+        self.spot.unpark();
+        self.waker.take().into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Readiness {
-    /// Notes what an epoll reports, and takes out those who are to be woken.
-    fn note(&self, flags: EventFlags, woken: &mut Vec<Waker>) {
+    /// Notes what an epoll reports.
+    fn note(&self, flags: EventFlags) {
         if flags.intersects(MORE_THAN_BYTES) {
             self.has_more_than_bytes.set(true);
         }
         for (direction, wanted) in self.directions.iter().zip([READ, WRITE]) {
             if flags.intersects(wanted.union(OVER)) {
                 direction.is_blocked.set(false);
-                woken.extend(direction.waker.take());
+                direction.is_edge.set(true);
+            }
+        }
+    }
+
+    /// Wakes those who wait for what has been noted.
+    fn wake(&self) {
+        for direction in &self.directions {
+            if direction.is_edge.take() {
+                direction.wake();
             }
         }
     }

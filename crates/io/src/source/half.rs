@@ -243,16 +243,15 @@ impl Receiving {
         buffer: &mut [u8],
         read: Read<T>,
     ) -> impl Future<Output = Result<usize, StreamError>> {
-        let is_empty = buffer.is_empty();
-        let received =
-            source.run(Interest::Read, TO_RECEIVE, move |io| self.read(source, io, buffer, read));
+        let place = Location::caller();
         async move {
             let _guard = self.conflict.enter()?;
             source.check_open()?;
-            if is_empty {
+            if buffer.is_empty() {
                 return Err(StreamError::EmptyBuffer);
             }
-            received.await
+            let read = |io: &T| self.read(source, io, buffer, read);
+            source.run_at(Interest::Read, TO_RECEIVE, place, read).await
         }
     }
 

@@ -7,13 +7,17 @@ mod relay;
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
+use std::panic::Location;
 use std::task::{Context, Poll, Waker};
 
 use async_io::Async;
+use nursery::cancellable;
 
 use crate::source::reactor::relay::Relay;
 use crate::source::{Handle, Interest};
+use crate::stream::StreamError;
 
 /// A socket or a pipe, and what is known of its readiness.
 pub(super) struct Watched<T> {
@@ -69,7 +73,18 @@ impl<T> Watched<T> {
         Ok(true)
     }
 
-    /// Waits until it is perhaps ready. One task waits at a time.
+    /// Waits until it is perhaps ready: a checkpoint. One task waits at a time.
+    pub(super) async fn wait(
+        &self,
+        interest: Interest,
+        what: &'static str,
+        place: &'static Location<'static>,
+    ) -> Result<(), StreamError> {
+        let ready = cancellable(poll_fn(|cx| self.poll_ready(interest, cx)));
+        ready.waiting_for(what).at(place).await?.map_err(StreamError::Broken)
+    }
+
+    /// The same, for who has a waker.
     pub(super) fn poll_ready(&self, interest: Interest, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if self.is_perhaps_ready(interest) {
             return Poll::Ready(Ok(()));
@@ -88,9 +103,14 @@ impl<T> Watched<T> {
         ready
     }
 
-    /// Nobody will wait for it any more. Returns those who do now.
-    pub(super) fn release(&self) -> [Option<Waker>; 2] {
-        self.relays.each_ref().map(|relay| relay.get().and_then(Relay::take))
+    /// Nobody will wait for it any more.
+    #[expect(clippy::unused_self, reason = "where there is an epoll it has to be left")]
+    pub(super) fn release(&self) {}
+
+    /// Wakes those who wait.
+    pub(super) fn wake(&self) {
+        let waiting = self.relays.each_ref().map(|relay| relay.get().and_then(Relay::take));
+        waiting.into_iter().flatten().for_each(Waker::wake);
     }
 
     pub(super) fn into_inner(self) -> io::Result<T> {

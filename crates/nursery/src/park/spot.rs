@@ -103,6 +103,7 @@ impl Spot {
             check: raise_if_cancelled(),
             slot: Slot::default(),
             label: Label { what, place: Location::caller() },
+            origin: Origin::Inside,
         }
     }
 
@@ -170,6 +171,7 @@ pub struct ParkInSpot<'a> {
     check: RaiseIfCancelled,
     slot: Slot,
     label: Label,
+    origin: Origin<'static>,
 }
 
 impl ParkInSpot<'_> {
@@ -179,9 +181,15 @@ impl ParkInSpot<'_> {
         self
     }
 
+    /// Says that the task is woken from outside the run: it is not found to be stuck.
+    pub fn outside(mut self) -> Self {
+        self.origin = Origin::Outside;
+        self
+    }
+
     #[inline]
     fn begin(&mut self, cx: &Context<'_>) {
-        self.slot.register(cx, &self.label, Origin::Inside);
+        self.slot.register(cx, &self.label, self.origin);
         if self.spot.is_taken() {
             self.slot.withdraw();
             panic!(

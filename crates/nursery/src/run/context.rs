@@ -345,6 +345,13 @@ pub(crate) fn is_home(inbox: &'static Inbox, generation: u32) -> bool {
     home.inbox == std::ptr::from_ref(inbox).addr() && home.generation == generation
 }
 
+/// The current run's, which tells it from all others.
+#[inline]
+pub(crate) fn current_generation() -> Option<u32> {
+    let home = HOT.with(|hot| hot.home.get());
+    (home.inbox != 0).then_some(home.generation)
+}
+
 /// May the current run have instruments?
 #[inline]
 pub(crate) fn is_watched() -> bool {

@@ -49,6 +49,7 @@ impl Run {
         self.serve_inbox();
         self.serve_deadlines();
         self.ready.run_batch(self);
+        self.host.end_of_arrivals();
         if self.is_idle() {
             Turn::Idle
         } else if self.is_hosts_turn() {
@@ -64,6 +65,7 @@ impl Run {
         if self.budget == 1 || self.inbox.is_filled() || self.crashed() {
             return false;
         }
+        self.host.end_of_arrivals();
         self.serve_deadlines();
         !self.is_hosts_turn()
     }
@@ -175,7 +177,9 @@ pub(crate) struct HostPoll {
 /// Waits for the run, when it has nothing to do.
 #[derive(Default)]
 pub(crate) struct Idler {
-    timer: Option<(async_io::Timer, Instant)>,
+    timer: Option<async_io::Timer>,
+    /// The deadline for which it sleeps, or slept last.
+    armed_at: Option<Instant>,
     /// The last deadline for which the thread slept till the end.
     last_tick: Option<Instant>,
     /// When the run fell idle, in real time, and after which step.
@@ -228,11 +232,7 @@ impl Idler {
 
     /// When to wake for a deadline.
     fn next_tick(&mut self, at: Instant, now: Instant) -> Instant {
-        if let Some((_, armed_at)) = &self.timer
-            && *armed_at <= now
-        {
-            self.last_tick = Some(*armed_at);
-        }
+        self.last_tick = self.armed_at.filter(|armed_at| *armed_at <= now).or(self.last_tick);
         self.last_tick.map_or(at, |last| at.max(last + TICK))
     }
 
@@ -281,7 +281,7 @@ impl Idler {
         limit: Option<Duration>,
         cx: &mut Context<'_>,
     ) -> bool {
-        if self.arm(until, cx) || !run.inbox.set_root(cx.waker()) {
+        if self.arm(run, until, cx) || !run.inbox.set_root(cx.waker()) {
             return false;
         }
         self.is_waiting = true;
@@ -298,15 +298,20 @@ impl Idler {
     }
 
     /// Returns true if the time is up already.
-    fn arm(&mut self, until: Option<Instant>, cx: &mut Context<'_>) -> bool {
+    fn arm(&mut self, run: &Run, until: Option<Instant>, cx: &mut Context<'_>) -> bool {
+        let old = std::mem::replace(&mut self.armed_at, until);
+        if run.host.has_parker() {
+            self.timer = None;
+            run.host.wake_at(until);
+            return until.is_some_and(|at| at <= real_now());
+        }
         let Some(at) = until else {
             self.timer = None;
             return false;
         };
-        let (timer, armed_at) = self.timer.get_or_insert_with(|| (async_io::Timer::at(at), at));
-        if *armed_at != at {
+        let timer = self.timer.get_or_insert_with(|| async_io::Timer::at(at));
+        if old != until {
             timer.set_at(at);
-            *armed_at = at;
         }
         let is_up = Pin::new(timer).poll(cx).is_ready();
         if is_up {
@@ -353,7 +358,7 @@ mod tests {
 
     /// An idler whose timer was armed for `armed_at`.
     fn armed(armed_at: Instant) -> Idler {
-        Idler { timer: Some((async_io::Timer::never(), armed_at)), ..Idler::default() }
+        Idler { armed_at: Some(armed_at), ..Idler::default() }
     }
 
     #[test]
@@ -373,7 +378,7 @@ mod tests {
         let soon = now + Duration::from_micros(5);
         assert_eq!(idler.next_tick(soon, now), start + TICK);
         // Woken earlier, by something else, it is still the same tick.
-        idler.timer = Some((async_io::Timer::never(), start + TICK));
+        idler.armed_at = Some(start + TICK);
         assert_eq!(idler.next_tick(soon, now), start + TICK);
     }
 }

@@ -1,20 +1,20 @@
 //! Promises of [`Watched`], and of the epoll of a run.
 
 use std::fs::File;
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nursery::lowlevel::wait_all_tasks_blocked;
-use nursery::{Cancelled, move_on_after, open_nursery};
-use nursery_testing::hostile_with;
+use nursery::{Builder, CancelScope, Cancelled, checkpoint, move_on_after, open_nursery};
+use nursery_testing::{MockClock, hostile_with};
 use rustix::io::Errno;
 use socket2::SockRef;
 
 use super::*;
 use crate::source::Source;
+use crate::source::epoll::driver::AT_ONCE;
 use crate::stream::StreamError;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -23,8 +23,11 @@ async fn settled() -> Result<(), Cancelled> {
     wait_all_tasks_blocked(Duration::ZERO).await
 }
 
-fn run(main: impl Future<Output = io::Result<()>>) {
-    nursery_testing::run(main).unwrap();
+/// Runs it in a thread of its own, which waits in the epoll; and as a guest.
+fn run(main: impl AsyncFn() -> io::Result<()>) {
+    nursery_testing::run(main()).unwrap();
+    let guest = Builder::new().clock(MockClock::autojump()).seed(1).guest(main());
+    async_io::block_on(guest).unwrap();
 }
 
 /// A TCP connection, and how often was read from it.
@@ -67,7 +70,7 @@ async fn read_a_byte(source: &Source<UnixStream>) -> io::Result<()> {
 
 #[test]
 fn after_a_short_read_no_other_is_made_in_vain() {
-    run(async {
+    run(async || {
         let (tcp, mut other) = Counted::pair()?;
         for expected in [2, 3, 4] {
             open_nursery(async |n| -> io::Result<()> {
@@ -90,7 +93,7 @@ fn after_a_short_read_no_other_is_made_in_vain() {
 /// What the other end does after "word": before a look hears of it, or after the look, before the task has read.
 fn after_the_word(meanwhile: fn(&TcpStream), then: &'static str) {
     for is_heard_of in [false, true] {
-        run(async {
+        run(async || {
             let (tcp, mut other) = Counted::pair()?;
             let theirs = Rc::new(Cell::new(None));
             let once = {
@@ -133,7 +136,7 @@ fn what_comes_behind_an_urgent_byte_is_not_missed() {
 
 #[test]
 fn more_sockets_than_fit_into_one_look_are_all_woken() {
-    run(async {
+    run(async || {
         let mut pairs = vec![];
         for _ in 0..10 {
             let (one, other) = UnixStream::pair()?;
@@ -156,7 +159,7 @@ fn more_sockets_than_fit_into_one_look_are_all_woken() {
 /// The number of a descriptor that was closed is that of the next one.
 #[test]
 fn who_is_closed_leaves_no_registration_even_if_its_file_is_still_open() {
-    run(async {
+    run(async || {
         let (one, mut other) = UnixStream::pair()?;
         let still_open = one.try_clone()?;
         let source = Source::new(one)?;
@@ -187,7 +190,7 @@ fn who_is_closed_leaves_no_registration_even_if_its_file_is_still_open() {
 
 #[test]
 fn who_is_woken_may_close_another_of_the_same_look() {
-    run(async {
+    run(async || {
         let (first, mut to_first) = UnixStream::pair()?;
         let (second, mut to_second) = UnixStream::pair()?;
         let (first, second) = (Source::new(first)?, Rc::new(Source::new(second)?));
@@ -215,7 +218,7 @@ fn who_is_woken_may_close_another_of_the_same_look() {
 
 #[test]
 fn what_no_epoll_takes_is_refused_when_it_is_waited_for_and_by_request_before() {
-    run(async {
+    run(async || {
         let file = || File::open(std::env::current_exe()?);
         let source = Source::new(file()?)?;
         let waits = source.run(Interest::Read, "a miracle", |_| {
@@ -227,4 +230,59 @@ fn what_no_epoll_takes_is_refused_when_it_is_waited_for_and_by_request_before() 
         assert!(Source::new_checked(file()?).is_err());
         Ok(())
     });
+}
+
+/// In an order that the program does not make. What it makes itself is turned round, or not.
+#[test]
+fn what_comes_first_goes_first() {
+    for _ in 0..20 {
+        let served = RefCell::new(vec![]);
+        let pairs: Vec<_> = (0..AT_ONCE).map(|_| UnixStream::pair().unwrap()).collect();
+        nursery::run(async {
+            open_nursery(async |n| -> io::Result<()> {
+                let mut sources = vec![];
+                for (i, (one, _)) in pairs.iter().enumerate() {
+                    let (source, served) = (Source::new(one.try_clone()?)?, &served);
+                    sources.push(n.start_soon(async move {
+                        read_a_byte(&source).await?;
+                        served.borrow_mut().push(i);
+                        Ok(())
+                    }));
+                }
+                settled().await?;
+                for (_, other) in pairs.iter().rev() {
+                    (&*other).write_all(b"x")?;
+                }
+                Ok(())
+            })
+            .await
+        })
+        .unwrap();
+        assert!(served.take().into_iter().eq((0..AT_ONCE).rev()));
+    }
+}
+
+/// The thread waits in the epoll, for a socket that has nothing, and is woken from elsewhere each time.
+#[test]
+fn other_threads_wake_who_waits_for_sockets() {
+    let (one, _other) = UnixStream::pair().unwrap();
+    let result = nursery::run(async {
+        let source = Source::new(one)?;
+        for _ in 0..200 {
+            let scope = CancelScope::new();
+            let remote = scope.remote();
+            let read = scope.enter(async {
+                let waits = open_nursery(async |n| {
+                    n.start_soon(read_a_byte(&source));
+                    checkpoint().await?;
+                    std::thread::spawn(move || remote.cancel());
+                    Ok(())
+                });
+                waits.await
+            });
+            assert_eq!(read.await?, None::<()>);
+        }
+        io::Result::Ok(())
+    });
+    result.unwrap();
 }
