@@ -445,7 +445,7 @@ impl<E> Drop for Owner<E> {
         self.prepare_handles();
         let left = self.frame.leave();
         if let Some(scope) = self.core.scope.get() {
-            scope.close(left.and_then(|left| left.node).as_ref(), false);
+            scope.close(left.and_then(|left| left.fate), false);
         }
         let panic = drop_panic::take_drop_panic();
         if let Some(panic) = panic
@@ -539,8 +539,9 @@ impl<E: TaskError, T, F> Drive<'_, E, T, F> {
             None => Ok(()),
         };
         let (settled, caught) = settle(joined, left.absorbs);
+        let reason = left.fate.as_ref().and_then(|fate| fate.reason.clone());
         if let Some(scope) = core.scope.get() {
-            scope.close(left.node.as_ref(), caught);
+            scope.close(left.fate, caught);
         }
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -549,7 +550,6 @@ impl<E: TaskError, T, F> Drive<'_, E, T, F> {
             (Err(error), _) => Err(error),
             (Ok(_), Some(value)) => Ok(Ok(value)),
             (Ok(_), None) => {
-                let reason = left.node.and_then(|node| node.reason);
                 Ok(Err(Cancelled(reason.unwrap_or_else(|| Arc::new(CancelSource::Unknown.into())))))
             }
         })

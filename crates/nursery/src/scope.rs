@@ -27,10 +27,10 @@ use crate::deadlines::{Limit, Timer};
 use crate::error::TaskError;
 use crate::nursery::outcome;
 use crate::run::{Run, context};
-use crate::scope::frame::{Frame, Left, scope_node};
+use crate::scope::frame::{Fate, Frame, Left, scope_node};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::scope::remote::{Remote, RemoteScope};
-use crate::tree::{Node, NodeId};
+use crate::tree::NodeId;
 
 /// A part of the program that can be cancelled, has a deadline, or is shielded.
 ///
@@ -138,11 +138,11 @@ impl CancelScope {
     }
 
     /// The node has been left: from now on the handle knows.
-    pub(crate) fn close(&self, node: Option<&Node>, caught: bool) {
-        if let Some(node) = node {
-            self.0.called.set(node.called);
-            self.0.shield.set(node.shield);
-            self.0.reason.replace(node.reason.clone().filter(|_| node.called));
+    pub(crate) fn close(&self, fate: Option<Fate>, caught: bool) {
+        if let Some(Fate { called, shield, reason }) = fate {
+            self.0.called.set(called);
+            self.0.shield.set(shield);
+            self.0.reason.replace(reason.filter(|_| called));
         }
         self.0.caught.set(caught);
         if let Some(remote) = &*self.0.remote.borrow() {
@@ -500,7 +500,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if let Some(left) = self.leave() {
-            self.scope.close(left.node.as_ref(), false);
+            self.scope.close(left.fate, false);
         }
     }
 }
@@ -521,7 +521,7 @@ where
         this.open.frame.inside(|| this.body.set(None));
         let left = this.open.leave().expect("entered");
         let (result, caught) = settle(result, left.absorbs);
-        this.open.scope.close(left.node.as_ref(), caught);
+        this.open.scope.close(left.fate, caught);
         Poll::Ready(result)
     }
 }

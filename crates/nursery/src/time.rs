@@ -411,7 +411,7 @@ impl<F> fmt::Debug for Shield<F> {
 /// ```
 #[track_caller]
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep::new("a sleep", Limit::Timeout(duration))
+    Sleep::new(Limit::Timeout(duration))
 }
 
 /// Waits until `deadline`, on the run's clock. One that has passed is a [`checkpoint`](crate::checkpoint()).
@@ -429,7 +429,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// Outside a run.
 #[track_caller]
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep::new("a sleep", Limit::At(deadline))
+    Sleep::new(Limit::At(deadline))
 }
 
 /// Waits until it is cancelled.
@@ -447,7 +447,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// Outside a run.
 #[track_caller]
 pub fn sleep_forever() -> Forever {
-    Forever { sleep: Sleep::new("its cancellation (`sleep_forever`)", Limit::Never) }
+    Forever { sleep: Sleep::new(Limit::Never) }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
@@ -457,19 +457,27 @@ pub struct Sleep {
     check: RaiseIfCancelled,
     yielded: bool,
     slot: Slot,
-    label: Label,
+    place: &'static Location<'static>,
 }
 
 impl Sleep {
     #[track_caller]
-    fn new(what: &'static str, limit: Limit) -> Self {
+    fn new(limit: Limit) -> Self {
         Sleep {
             limit,
             check: raise_if_cancelled(),
             yielded: false,
             slot: Slot::default(),
-            label: Label { what, place: Location::caller() },
+            place: Location::caller(),
         }
+    }
+
+    fn label(&self) -> Label {
+        let what = match self.limit {
+            Limit::Never => "its cancellation (`sleep_forever`)",
+            Limit::Timeout(_) | Limit::At(_) => "a sleep",
+        };
+        Label { what, place: self.place }
     }
 }
 
@@ -484,7 +492,7 @@ impl Future for Sleep {
         if !this.slot.is_registered() {
             if !context::is_in_task() {
                 // Panics, with advice.
-                context::seat_at(this.label.what, this.label.place);
+                context::seat_at(this.label().what, this.place);
             }
             ready!(this.check.poll_check(cx))?;
             if this.limit.is_over() {
@@ -494,7 +502,7 @@ impl Future for Sleep {
                 this.yielded = true;
                 return yield_now(cx);
             }
-            this.slot.register(cx, &this.label, Origin::Inside);
+            this.slot.register(cx, &this.label(), Origin::Inside);
             this.slot.set_limit(this.limit);
             return Poll::Pending;
         }

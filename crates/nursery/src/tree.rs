@@ -151,7 +151,10 @@ impl Node {
     /// Is there nothing below it, and nothing in it that is not ours?
     #[inline]
     fn is_plain(&self) -> bool {
-        let is_own = !matches!(self.kind, Kind::Nursery(..));
+        let is_own = match &self.kind {
+            Kind::Nursery(list, _) => Rc::strong_count(list) > 1,
+            Kind::Task(_) | Kind::Scope(_) => true,
+        };
         let is_alone = matches!(self.children, Children::None);
         is_own && is_alone && self.extra.is_none()
     }

@@ -103,9 +103,11 @@ impl<T> Watched<T> {
         ready
     }
 
-    /// Nobody will wait for it any more.
-    #[expect(clippy::unused_self, reason = "where there is an epoll it has to be left")]
-    pub(super) fn release(&self) {}
+    /// Nobody will wait for it any more: who does finds out that it is closed.
+    pub(super) fn release(&self) {
+        self.forget(Interest::Read);
+        self.forget(Interest::Write);
+    }
 
     /// Wakes those who wait.
     pub(super) fn wake(&self) {

@@ -14,12 +14,12 @@ use std::mem::MaybeUninit;
 /// A part of a block.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
-pub(crate) struct Part([u8; 32]);
+pub(crate) struct Part([u8; 16]);
 
 pub(crate) type Block = Box<[MaybeUninit<Part>]>;
 
 /// Blocks have from one to so many parts.
-pub(crate) const LARGEST: usize = 16;
+pub(crate) const LARGEST: usize = 32;
 
 /// So many spare blocks of a size are always kept.
 const FEW: usize = 1024;

@@ -8,9 +8,11 @@
 
 use std::panic::Location;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::deadlines::{Limit, Timer};
 use crate::run::{Run, context};
+use crate::scope::reason::CancelReason;
 use crate::tree::{Kind, Node, NodeId};
 
 #[derive(Default)]
@@ -22,7 +24,15 @@ pub(crate) struct Frame {
 pub(crate) struct Left {
     /// It absorbs the cancellations that leave it.
     pub(crate) absorbs: bool,
-    pub(crate) node: Option<Node>,
+    /// `None`: the tree had been emptied before.
+    pub(crate) fate: Option<Fate>,
+}
+
+/// What a node was in the end.
+pub(crate) struct Fate {
+    pub(crate) called: bool,
+    pub(crate) shield: bool,
+    pub(crate) reason: Option<Arc<CancelReason>>,
 }
 
 impl Frame {
@@ -85,10 +95,14 @@ impl Frame {
     pub(crate) fn leave(&mut self) -> Option<Left> {
         let (run, id) = self.entry.take()?;
         let mut state = run.state.borrow_mut();
-        let node = state.remove(id);
-        let absorbs = node.as_ref().is_some_and(|node| state.absorbs_in(node));
+        let fate = state.nodes.get(id).map(|node| Fate {
+            called: node.called,
+            shield: node.shield,
+            reason: node.reason.clone(),
+        });
+        let ended = state.discard(id);
         drop(state);
-        Some(Left { absorbs, node })
+        Some(Left { absorbs: ended.is_some_and(|(absorbs, _rest)| absorbs), fate })
     }
 
     /// The same, for a node that is of no further interest. Returns whether it absorbs the cancellations that leave it.
