@@ -149,7 +149,7 @@ impl Home {
 
 /// What can be done to a cell of unknown content. The `Task` is one of the type that the actions are of.
 struct Actions {
-    /// Makes a step. The owner calls it (rule 2); the task is not running, and has not ended.
+    /// Makes a step. The owner calls it (rule 2); the task has not ended, and `RUNNING` has just been set.
     step: unsafe fn(&Task, &Run),
     /// Drops what is in the cell, in its place. `RUNNING` and `ENDED` have just been set.
     clear: unsafe fn(&Task),
@@ -527,9 +527,15 @@ impl Task {
     /// Puts the task on its list, and wakes who looks there.
     #[inline]
     pub(crate) fn wake(&self, run: &Run) {
-        if let Some(wakes_owner) = self.queue()
-            && (wakes_owner || context::is_watched())
-        {
+        if let Some(wakes_owner) = self.queue() {
+            self.was_put(run, wakes_owner);
+        }
+    }
+
+    /// It has been put on its list: tells those who have to know.
+    #[inline]
+    fn was_put(&self, run: &Run, wakes_owner: bool) {
+        if wakes_owner || context::is_watched() {
             self.was_queued(run, wakes_owner);
         }
     }
@@ -562,8 +568,11 @@ impl Task {
     /// Makes a step. For its owner only (rule 2), which has taken it off its list.
     #[inline]
     pub(crate) fn step(self, run: &Run) {
-        self.unqueue();
-        if !self.has(RUNNING | ENDED) {
+        let flags = &self.home().flags;
+        let before = flags.get() & !QUEUED;
+        let can_run = before & (RUNNING | ENDED) == 0;
+        flags.set(if can_run { before | RUNNING } else { before });
+        if can_run {
             // SAFETY: of its own type; it is its owner's turn (rule 2).
             unsafe { (self.common().actions.step)(&self, run) };
         }
@@ -702,7 +711,6 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
     unsafe fn step(task: &Task, run: &Run) {
         // SAFETY: by the caller's promise.
         let this = unsafe { Self::of(task) };
-        task.mark(RUNNING);
         run.count_step();
         let node = task.home().node.get();
         let cancelled = run.state.borrow().effective(node);
@@ -838,14 +846,17 @@ impl Task {
     /// The step is over, and the task waits, or has been woken meanwhile.
     #[inline]
     fn suspend(&self, run: &Run) {
-        self.unmark(RUNNING);
-        if self.has(AGAIN) {
-            self.unmark(AGAIN);
-            self.ready().load.sub(1);
-            self.wake(run);
-        } else if !self.has(IN_TREE | LEAF) {
-            self.join_leaves(); // there it is found
+        let flags = &self.home().flags;
+        let before = flags.get() & !RUNNING;
+        if before & AGAIN == 0 {
+            flags.set(before);
+            if before & (IN_TREE | LEAF) == 0 {
+                self.join_leaves(); // there it is found
+            }
+            return;
         }
+        flags.set(before & !AGAIN | QUEUED);
+        self.was_put(run, self.ready().push_again(self.clone()));
     }
 }
 

@@ -106,9 +106,16 @@ impl Ready {
 
     /// Puts a task on the list. Returns whether the [owner](Self::take_owner) is to be woken.
     #[must_use]
+    #[inline]
     pub(crate) fn push(&self, task: Task) -> bool {
-        self.list.borrow_mut().push_back(task);
         self.load.add(1);
+        self.push_again(task)
+    }
+
+    /// The same, of a task that is to poll again, and so is counted already.
+    #[must_use]
+    pub(crate) fn push_again(&self, task: Task) -> bool {
+        self.list.borrow_mut().push_back(task);
         !self.polling.get() && self.owner.borrow().is_some()
     }
 
