@@ -159,7 +159,7 @@ impl Node {
         is_own && is_alone && self.extra.is_none()
     }
 
-    #[inline]
+    #[inline(always)]
     fn ties(&self) -> Ties {
         let has_queued_timer = match &self.kind {
             Kind::Nursery(_, timer) | Kind::Scope(timer) => matches!(timer, Timer::At { .. }),
@@ -309,7 +309,7 @@ impl State {
     }
 
     /// A node that was tied so has been taken out.
-    #[inline]
+    #[inline(always)]
     fn untie(&mut self, ties: Ties) {
         self.leave_parent(ties.parent, ties.index);
         self.tasks -= usize::from(ties.is_task);
@@ -588,7 +588,7 @@ impl State {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn link(&mut self, id: NodeId, parent: Option<NodeId>) {
         let Some(parent) = parent.filter(|&p| self.nodes.contains_key(p)) else { return };
         let index = self.nodes[parent].children.push(id);
@@ -604,7 +604,7 @@ impl State {
     }
 
     /// One of the children of `parent`, if there is such a node, has gone.
-    #[inline]
+    #[inline(always)]
     fn leave_parent(&mut self, parent: Option<NodeId>, index: u32) {
         if let Some(parent) = parent
             && self.nodes[parent].children.remove(index)

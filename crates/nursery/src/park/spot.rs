@@ -103,7 +103,7 @@ impl Spot {
             check: raise_if_cancelled(),
             slot: Slot::default(),
             label: Label { what, place: Location::caller() },
-            origin: Origin::Inside,
+            outside: false,
         }
     }
 
@@ -171,7 +171,7 @@ pub struct ParkInSpot<'a> {
     check: RaiseIfCancelled,
     slot: Slot,
     label: Label,
-    origin: Origin<'static>,
+    outside: bool,
 }
 
 impl ParkInSpot<'_> {
@@ -183,13 +183,14 @@ impl ParkInSpot<'_> {
 
     /// Says that the task is woken from outside the run: it is not found to be stuck.
     pub fn outside(mut self) -> Self {
-        self.origin = Origin::Outside;
+        self.outside = true;
         self
     }
 
     #[inline]
     fn begin(&mut self, cx: &Context<'_>) {
-        self.slot.register(cx, &self.label, self.origin);
+        let origin = if self.outside { Origin::Outside } else { Origin::Inside };
+        self.slot.register(cx, &self.label, origin);
         if self.spot.is_taken() {
             self.slot.withdraw();
             panic!(
