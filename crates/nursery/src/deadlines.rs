@@ -73,7 +73,7 @@ impl Timer {
 /// Who is to be told.
 pub(crate) enum Target {
     Scope(NodeId),
-    /// The wait in the cell of this task.
+    /// The wait in the cell of this task. A stale entry keeps the memory of a task that has ended until it is swept.
     Sleeper(Task),
     Apart(WaitId),
 }
