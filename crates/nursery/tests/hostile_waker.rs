@@ -546,3 +546,30 @@ fn a_waker_that_polls_for_the_value_of_an_ended_child_gets_it() {
         }))
         .unwrap();
 }
+
+/// A wait that was begun with the task's own waker goes on with another one, whose clone is what wakes it: it is ready at
+/// once, as nothing will wake it any more.
+#[nursery_testing::test]
+async fn a_wait_that_is_woken_by_the_clone_with_which_it_moves_is_ready() -> Result<(), Cancelled> {
+    let lot = Rc::new(ParkingLot::<()>::new());
+    let woken = lot.clone();
+    let mut parked = pin!(lot.park());
+    poll_fn(|cx| {
+        assert!(parked.as_mut().poll(cx).is_pending());
+        MISCHIEF.set(Some(Rc::new(unpark_when_cloned(woken.clone()))));
+        let moved = parked.as_mut().poll(&mut Context::from_waker(&hostile()));
+        MISCHIEF.set(None);
+        assert!(matches!(moved, Poll::Ready(Ok(()))), "it waits for ever");
+        Poll::Ready(())
+    })
+    .await;
+    Ok(())
+}
+
+fn unpark_when_cloned(lot: Rc<ParkingLot>) -> impl Fn(&'static str) {
+    move |when| {
+        if when == "clone" {
+            assert_eq!(lot.unpark(1), 1);
+        }
+    }
+}
