@@ -109,9 +109,7 @@ impl Future for CheckpointIfCancelled {
     #[inline]
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if !context::is_in_task() {
-            context::position("`checkpoint_if_cancelled`"); // panics, with advice
-        }
+        context::expect_task("`checkpoint_if_cancelled`");
         self.check.poll_check(cx)
     }
 }
@@ -157,10 +155,7 @@ impl Future for CancelShieldedCheckpoint {
 #[inline(never)]
 #[track_caller]
 pub(crate) fn yield_now<T>(cx: &Context<'_>) -> Poll<T> {
-    // Panics, with advice, outside a run, where the budget is always used up.
-    if !context::is_in_task() {
-        context::seat("a checkpoint");
-    }
+    context::expect_task("a checkpoint"); // outside a run the budget is always used up
     // The task may have computed for long between its checkpoints: deadlines are looked at now.
     context::with_run(|run| {
         if let Some(run) = run {
@@ -335,9 +330,7 @@ impl<F: Future> Future for Cancellable<F> {
             return Poll::Ready(Ok(done)); // after the yield below
         }
         if !*this.is_checked {
-            if !context::is_in_task() {
-                context::seat_at(this.label.what, this.label.place); // panics, with advice
-            }
+            context::expect_task_at(this.label.what, this.label.place);
             if let Err(error) = ready!(this.check.poll_check(cx)) {
                 this.foreign.set(None);
                 return Poll::Ready(Err(error));
@@ -439,7 +432,7 @@ impl Future for UntilCancelled {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cancelled> {
         let this = &mut *self;
         if !this.slot.is_registered() {
-            context::seat_at(this.label.what, this.label.place); // panics, with advice, outside a task
+            context::expect_task_at(this.label.what, this.label.place);
             if context::is_cancelled() {
                 return Poll::Ready(cancellation());
             }

@@ -199,10 +199,9 @@ impl Deadlines {
         std::mem::take(&mut self.fresh)
     }
 
-    /// Gives back the buffer of `take_fresh`.
-    pub(crate) fn put_fresh_buffer(&mut self, mut buffer: Vec<(Target, u32)>) {
+    /// Gives back the buffer of `take_fresh`, empty.
+    pub(crate) fn put_fresh_buffer(&mut self, buffer: Vec<(Target, u32)>) {
         if self.fresh.is_empty() {
-            buffer.clear();
             self.fresh = buffer;
         }
     }
@@ -217,10 +216,8 @@ impl Deadlines {
         due
     }
 
-    /// Gives back the buffers of `take_due`.
-    pub(crate) fn put_due_buffers(&mut self, mut due: Due) {
-        due.targets.clear();
-        due.sleepers.clear();
+    /// Gives back the buffers of `take_due`, empty.
+    pub(crate) fn put_due_buffers(&mut self, due: Due) {
         self.due = due;
     }
 

@@ -130,7 +130,7 @@ impl LotCore {
     pub(crate) fn break_by(&self, task: TaskId) {
         self.broken_by.borrow_mut().push(task);
         while let Some(first) = self.take_first() {
-            first.wake(WaitState::Broken);
+            first.waiter.wake(&first.run, WaitState::Broken);
         }
     }
 
@@ -177,19 +177,6 @@ impl First {
             Waiter::Apart(id) => self.run.state.borrow().waits[*id].task.clone(),
         };
         self.run.task_id(task.node(&self.run))
-    }
-
-    #[inline(always)] // to move it through memory takes longer
-    fn wake(&self, result: WaitState) {
-        match &self.waiter {
-            Waiter::Own(task, _) => {
-                task.wait().set_result(result);
-                task.wake_from_anywhere(&self.run);
-            }
-            Waiter::Apart(_) => {
-                self.run.change(|state, fx| state.wake_wait(&self.waiter, result, fx));
-            }
-        }
     }
 }
 
@@ -368,7 +355,7 @@ impl<V> ParkingLot<V> {
         let Some(first) = self.lot.core.take_first() else { return Err(value) };
         let task = first.task();
         self.put(&first, value);
-        first.wake(WaitState::Woken);
+        first.waiter.wake(&first.run, WaitState::Woken);
         Ok(task)
     }
 
@@ -381,7 +368,7 @@ impl<V> ParkingLot<V> {
     pub fn hand_over(&self, value: V) -> Result<(), V> {
         let Some(first) = self.lot.core.take_first() else { return Err(value) };
         self.put(&first, value);
-        first.wake(WaitState::Woken);
+        first.waiter.wake(&first.run, WaitState::Woken);
         Ok(())
     }
 

@@ -778,8 +778,8 @@ impl State {
                 sleepers.extend(self.take_sleeper(target));
             }
         }
-        for sleeper in &sleepers {
-            self.wake_wait(sleeper, WaitState::Woken, fx);
+        for sleeper in sleepers.drain(..) {
+            self.wake_wait(&sleeper, WaitState::Woken, fx);
         }
         self.deadlines.put_due_buffers(Due { targets, sleepers });
         self.next_deadline(); // it comes into the cache while those that were woken run

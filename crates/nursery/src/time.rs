@@ -490,10 +490,7 @@ impl Future for Sleep {
             return Poll::Ready(raise());
         }
         if !this.slot.is_registered() {
-            if !context::is_in_task() {
-                // Panics, with advice.
-                context::seat_at(this.label().what, this.place);
-            }
+            context::expect_task_at(this.label().what, this.place);
             ready!(this.check.poll_check(cx))?;
             if this.limit.is_over() {
                 if context::spend_budget() {

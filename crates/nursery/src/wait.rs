@@ -62,6 +62,29 @@ impl Waiter {
         }
     }
 
+    /// Has it no result yet?
+    #[inline]
+    pub(crate) fn is_waiting(&self, run: &Run) -> bool {
+        match self {
+            Waiter::Own(task, number) => task.wait().is_waiting(*number) && !run.is_closed(),
+            Waiter::Apart(id) => run.state.borrow().is_waiting_apart(*id),
+        }
+    }
+
+    /// Gives it its result, which it has not yet, and wakes its task, from wherever.
+    #[inline(always)] // what it is called with was just put together, and would go through memory
+    pub(crate) fn wake(&self, run: &Run, result: WaitState) {
+        match self {
+            Waiter::Own(task, _) => {
+                task.wait().set_result(result);
+                task.wake_from_anywhere(run);
+            }
+            Waiter::Apart(_) => {
+                run.change(|state, fx| state.wake_wait(self, result, fx));
+            }
+        }
+    }
+
     /// Whom a timer of its has to tell.
     fn target(&self) -> Target {
         match self {

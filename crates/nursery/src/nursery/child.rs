@@ -193,9 +193,7 @@ impl<T> Join<T> {
 
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Cancelled>> {
         if let Progress::Checking(check) = &mut self.progress {
-            if !context::is_in_task() {
-                context::seat_at(WHAT, self.place); // panics, with advice
-            }
+            context::expect_task_at(WHAT, self.place);
             ready!(check.poll_check(cx))?;
             self.progress = Progress::Polling;
         }

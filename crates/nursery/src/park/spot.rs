@@ -116,31 +116,19 @@ impl Spot {
     pub fn unpark(&self) -> bool {
         let waiter = self.waiter.take();
         let Some((waiter, run)) = waiter.zip(self.run.borrow().clone()) else { return false };
-        match &waiter {
-            Waiter::Own(task, number) => {
-                let is_parked = task.wait().is_waiting(*number) && !run.is_closed();
-                if is_parked {
-                    task.wait().set_result(WaitState::Woken);
-                    task.wake_from_anywhere(&run);
-                }
-                is_parked
-            }
-            Waiter::Apart(_) => {
-                run.change(|state, fx| state.wake_wait(&waiter, WaitState::Woken, fx))
-            }
+        let is_parked = waiter.is_waiting(&run);
+        if is_parked {
+            waiter.wake(&run, WaitState::Woken);
         }
+        is_parked
     }
 
     /// Returns whether a task is parked here.
     #[must_use]
     #[inline]
     pub fn is_taken(&self) -> bool {
-        let run = self.run.borrow();
-        match (&*self.waiter.borrow(), &*run) {
-            (Some(Waiter::Own(task, number)), Some(run)) => {
-                task.wait().is_waiting(*number) && !run.is_closed()
-            }
-            (Some(Waiter::Apart(id)), Some(run)) => run.state.borrow().is_waiting_apart(*id),
+        match (&*self.waiter.borrow(), &*self.run.borrow()) {
+            (Some(waiter), Some(run)) => waiter.is_waiting(run),
             _ => false,
         }
     }

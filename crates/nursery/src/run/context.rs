@@ -504,6 +504,21 @@ pub(crate) fn seat_at(what: &str, place: &Location<'_>) -> NodeId {
     current_node().unwrap_or_else(|| outside(what, place))
 }
 
+/// Panics, with advice, outside a task.
+#[inline]
+#[track_caller]
+pub(crate) fn expect_task(what: &str) {
+    expect_task_at(what, Location::caller());
+}
+
+/// The same, for what was made at `place`.
+#[inline]
+pub(crate) fn expect_task_at(what: &str, place: &Location<'_>) {
+    if !is_in_task() {
+        outside(what, place);
+    }
+}
+
 /// The current task.
 ///
 /// # Panics

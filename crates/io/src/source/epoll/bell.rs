@@ -19,6 +19,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use nursery::lowlevel::Parker;
+use nursery::{Clock as _, SystemClock};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::time::{
@@ -87,7 +88,7 @@ impl Bell {
 
 impl Parker for Bell {
     fn park(&self, until: Option<Instant>) {
-        driver::look_at_all(|| self.fall_asleep(until, now()));
+        driver::look_at_all(|| self.fall_asleep(until, SystemClock::new().now()));
         self.rope.state.store(AWAKE, Ordering::SeqCst);
     }
 
@@ -122,9 +123,4 @@ fn timespec(duration: Duration) -> Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "real time, in which the system waits")]
-fn now() -> Instant {
-    Instant::now()
 }
