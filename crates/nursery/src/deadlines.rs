@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::deadlines::queue::{Entry, Queue};
 use crate::nursery::erase::Task;
+use crate::run::context::Deferred;
 use crate::tree::NodeId;
 use crate::wait::Waiter;
 use crate::wait::apart::WaitId;
@@ -133,9 +134,19 @@ impl Deadlines {
         }
     }
 
+    /// The same, of one that was deferred.
+    #[inline(always)]
+    pub(crate) fn set_deferred(&mut self, target: Target, deferred: &Deferred) -> Timer {
+        if deferred.is_after {
+            self.set_after(target, deferred.tick)
+        } else {
+            self.arm(target, deferred.tick)
+        }
+    }
+
     /// The same, of a relative one.
     #[inline(always)]
-    pub(crate) fn set_after(&mut self, target: Target, after: Tick) -> Timer {
+    fn set_after(&mut self, target: Target, after: Tick) -> Timer {
         let seq = self.number();
         self.fresh.push((target, seq));
         Timer::After { after, seq }

@@ -646,12 +646,19 @@ impl Run {
         self.births.replace(self.births.get().wrapping_add(1))
     }
 
-    /// Gives every task its node.
+    /// Gives every task its node, and every scope.
     pub(crate) fn settle(&self) {
         context::settle();
         let tasks = self.state.borrow().tasks_without_node();
+        let mut state = self.state.borrow_mut();
         for task in tasks {
-            task.node(self);
+            task.node_in(&mut state);
+        }
+        let is_light = |task: &Task| task.wait().light.is_waiting();
+        let tasks = state.nodes.keys().filter_map(|id| state.task(id));
+        let with_light: Vec<Task> = tasks.filter(|task| is_light(task)).cloned().collect();
+        for task in with_light {
+            state.settle_light(&task, self.birth());
         }
     }
 
@@ -765,13 +772,13 @@ impl State {
 
     /// Cancels the scopes that are due, then wakes the sleepers that are. All that is due at one instant is
     /// done before any task runs, scopes first: a sleep that ends at the deadline around it is cancelled.
-    fn expire(&mut self, now: Instant, fx: &mut Effects) {
+    fn expire(&mut self, now: Instant, birth: impl Fn() -> u32, fx: &mut Effects) {
         let Due { mut targets, mut sleepers } = self.deadlines.take_due(now);
         // Many targets are in no cache. They are looked at one right after the other, so that they come together.
         for (target, seq) in targets.drain(..) {
             if self.timer_of(&target).and_then(Timer::seq) != Some(seq) {
                 self.deadlines.one_was_stale();
-            } else if let Target::Scope(id) = target {
+            } else if let Some(id) = self.scope_of(&target, &birth) {
                 self.nodes[id].take_timer();
                 self.cancel(id, |_| CancelSource::Deadline.into(), fx);
             } else {
@@ -783,6 +790,19 @@ impl State {
         }
         self.deadlines.put_due_buffers(Due { targets, sleepers });
         self.next_deadline(); // it comes into the cache while those that were woken run
+    }
+
+    /// The scope that is due.
+    #[inline]
+    fn scope_of(&mut self, target: &Target, birth: impl Fn() -> u32) -> Option<NodeId> {
+        match target {
+            Target::Scope(id) => Some(*id),
+            Target::Sleeper(task) if task.wait().light.is_waiting() => {
+                task.wait().timer.set(Timer::Never);
+                self.settle_light(task, birth())
+            }
+            Target::Sleeper(_) | Target::Apart(_) => None,
+        }
     }
 
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {

@@ -8,6 +8,7 @@
 //! While it is open, the truth is in its node of the tree; before and after, in the handle.
 
 pub(crate) mod frame;
+pub(crate) mod light;
 pub(crate) mod reason;
 pub(crate) mod remote;
 

@@ -78,12 +78,14 @@ pub(crate) fn statistics(run: &Run) -> RunStatistics {
     let mut state = run.state.borrow_mut();
     let without_node = state.tasks_without_node();
     let leaves_that_wait = without_node.iter().filter(|task| !task.wait().is_free());
+    let tasks = state.nodes.keys().filter_map(|id| state.task(id)).chain(&without_node);
+    let light = tasks.filter(|task| task.wait().light.is_waiting()).count();
     RunStatistics {
         tasks_living: state.tasks + without_node.len(),
         waits: state.waiting_tasks().count() + leaves_that_wait.count(),
         waits_outside: state.outside,
         busy: run.busy.get(),
-        nodes: state.nodes.len() + without_node.len(),
+        nodes: state.nodes.len() + without_node.len() + light,
         next_deadline: state.next_deadline().map(|at| at.saturating_duration_since(now)),
         entry_queue: run.inbox.calls_waiting(),
     }

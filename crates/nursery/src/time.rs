@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use crate::checkpoint::{RaiseIfCancelled, cancelled, raise_if_cancelled, yield_now};
-use crate::deadlines::{Limit, nanos};
+use crate::deadlines::Limit;
 use crate::error::{Cancelled, TaskError, TooSlow};
-use crate::run::context::{self, Deferred, DeferredGuard};
+use crate::run::context::{self, DeferredGuard, Left};
 use crate::scope::frame::{Frame, scope_node};
+use crate::scope::light::Light;
 use crate::scope::reason::CancelSource;
 use crate::scope::settle;
+use crate::tree::NodeId;
 use crate::wait::{Label, Origin, Slot, WaitState};
 
 /// Returns the time on the run's clock.
@@ -92,10 +94,10 @@ pin_project! {
     /// The future of [`move_on_after`] and [`move_on_at`].
     #[must_use = "a time limit does nothing unless it is awaited"]
     pub struct MoveOn<F> {
-        // Before `frame`, so that it is dropped before the scope is left.
+        // Before `scope`, so that it is dropped before that is left.
         #[pin]
         body: Option<F>,
-        frame: Frame,
+        scope: Scope,
         limit: Limit,
         shield: bool,
         place: &'static Location<'static>,
@@ -107,7 +109,7 @@ impl<F> MoveOn<F> {
     fn new(limit: Limit, body: F) -> Self {
         MoveOn {
             body: Some(body),
-            frame: Frame::default(),
+            scope: Scope::Out,
             limit,
             shield: false,
             place: Location::caller(),
@@ -133,7 +135,127 @@ impl Limit {
 }
 
 /// Enters a scope with a time limit, which may be over already.
-fn enter(frame: &mut Frame, limit: Limit, shield: bool, place: &'static Location<'static>) {
+/// Where a time limit is.
+enum Scope {
+    Out,
+    /// It waits, without a node.
+    Light(Light),
+    In(Frame),
+}
+
+impl Scope {
+    /// Goes in, without a node if that is possible: then the body is polled before the guard is dropped.
+    #[inline(always)]
+    fn enter(
+        &mut self,
+        limit: Limit,
+        shield: bool,
+        place: &'static Location<'static>,
+    ) -> Option<DeferredGuard> {
+        if let (Scope::Out, Limit::Timeout(timeout)) = (&*self, limit)
+            && !shield
+            && !timeout.is_zero()
+            && let Some(guard) = context::defer(timeout, place)
+        {
+            return Some(guard);
+        }
+        self.enter_again(limit, shield, place)
+    }
+
+    fn enter_again(
+        &mut self,
+        limit: Limit,
+        shield: bool,
+        place: &'static Location<'static>,
+    ) -> Option<DeferredGuard> {
+        match self {
+            Scope::Out => *self = Scope::In(enter(limit, shield, place)),
+            Scope::Light(light) => {
+                let guard = light.resume();
+                if guard.is_none() {
+                    self.settle();
+                }
+                return guard;
+            }
+            Scope::In(_) => {}
+        }
+        None
+    }
+
+    /// The body, polled without a node, has to wait.
+    #[inline]
+    fn wait(&mut self, guard: DeferredGuard) {
+        let is_light = matches!(self, Scope::Light(_));
+        if !(if is_light { Light::can_stay() } else { Light::has_room() }) {
+            context::settle();
+        }
+        match guard.leave() {
+            Left::Entered(node) => self.settled(node),
+            Left::WithoutNode(deferred) => match self {
+                Scope::Light(light) => light.stay(),
+                Scope::Out | Scope::In(_) => *self = Scope::Light(Light::enter(&deferred)),
+            },
+        }
+    }
+
+    /// The body, polled without a node, has ended. Returns whether the scope absorbs its cancellation.
+    #[inline(always)]
+    fn leave(&mut self, guard: DeferredGuard) -> bool {
+        match guard.leave() {
+            Left::Entered(node) => {
+                self.settled(node);
+                self.end()
+            }
+            Left::WithoutNode(_) => {
+                context::leave_within();
+                self.leave_light();
+                false // only its own deadline would make it absorb, and that makes a node
+            }
+        }
+    }
+
+    #[inline]
+    fn leave_light(&mut self) {
+        if let Scope::Light(light) = self {
+            light.leave();
+            *self = Scope::Out;
+        }
+    }
+
+    /// Takes the node out. Returns whether it absorbs the cancellation that leaves it.
+    #[inline]
+    fn end(&mut self) -> bool {
+        match self {
+            Scope::In(frame) => {
+                let absorbs = frame.end();
+                *self = Scope::Out;
+                absorbs
+            }
+            Scope::Out | Scope::Light(_) => false,
+        }
+    }
+
+    /// It has got this node.
+    #[cold]
+    fn settled(&mut self, node: NodeId) {
+        match self {
+            Scope::Light(_) => self.settle(),
+            Scope::Out | Scope::In(_) => {
+                *self = Scope::In(Frame::of(context::current_run("a time limit"), node));
+            }
+        }
+    }
+
+    /// A light one takes its node, or gets it.
+    #[cold]
+    fn settle(&mut self) {
+        if let Scope::Light(light) = self {
+            *self = Scope::In(light.settle());
+        }
+    }
+}
+
+fn enter(limit: Limit, shield: bool, place: &'static Location<'static>) -> Frame {
     if matches!(limit, Limit::At(_)) {
         context::current_run_at("a time limit", place); // panics, with advice
     }
@@ -142,7 +264,9 @@ fn enter(frame: &mut Frame, limit: Limit, shield: bool, place: &'static Location
         node.called = true;
         node.reason = Some(Arc::new(CancelSource::Deadline.into()));
     }
+    let mut frame = Frame::default();
     frame.enter("a time limit", node, limit);
+    frame
 }
 
 impl<F, T, E: TaskError> Future for MoveOn<F>
@@ -153,19 +277,24 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if this.frame.entry().is_none() {
-            if let Some(guard) = defer(*this.limit, *this.shield, this.place) {
-                return poll_deferred(guard, this.body, this.frame, cx);
+        let (result, absorbs) = match this.scope.enter(*this.limit, *this.shield, this.place) {
+            Some(guard) => match poll_and_drop(this.body, cx) {
+                Poll::Ready(result) => (result, this.scope.leave(guard)),
+                Poll::Pending => {
+                    this.scope.wait(guard);
+                    return Poll::Pending;
+                }
+            },
+            None => {
+                let Scope::In(frame) = this.scope else { unreachable!("entered") };
+                let result = ready!(frame.inside(|| poll_and_drop(this.body, cx)));
+                (result, this.scope.end())
             }
-            enter(this.frame, *this.limit, *this.shield, this.place);
-        }
-        let result = ready!(this.frame.inside(|| poll_and_drop(this.body, cx)));
-        let absorbs = this.frame.end();
+        };
         Poll::Ready(settle(result, absorbs).0)
     }
 }
 
-/// Polls the body of a scope, and drops it when it is ready: that is still inside.
 #[inline]
 fn poll_and_drop<F: Future>(
     mut body: Pin<&mut Option<F>>,
@@ -176,38 +305,6 @@ fn poll_and_drop<F: Future>(
         body.set(None);
     }
     polled
-}
-
-/// The first poll of a time limit does without a node, if it can.
-#[inline]
-fn defer(limit: Limit, shield: bool, place: &'static Location<'static>) -> Option<DeferredGuard> {
-    match limit {
-        Limit::Timeout(timeout) if !shield && !timeout.is_zero() => {
-            context::defer(Deferred { nanos: nanos(timeout), place })
-        }
-        _ => None,
-    }
-}
-
-#[inline]
-fn poll_deferred<F, T, E: TaskError>(
-    guard: DeferredGuard,
-    body: Pin<&mut Option<F>>,
-    frame: &mut Frame,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Option<T>, E>>
-where
-    F: Future<Output = Result<T, E>>,
-{
-    let polled = poll_and_drop(body, cx);
-    if polled.is_pending() {
-        context::settle();
-    }
-    let Some(node) = guard.leave() else { return polled.map_ok(Some) };
-    *frame = Frame::of(context::current_run("a time limit"), node);
-    let result = ready!(polled);
-    let absorbs = frame.end();
-    Poll::Ready(settle(result, absorbs).0)
 }
 
 impl<F> fmt::Debug for MoveOn<F> {

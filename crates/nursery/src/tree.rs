@@ -7,7 +7,8 @@
 //!
 //! Most tasks do without a node: they get it when something is to be below it (a scope, a nursery), or when somebody asks
 //! for it (to cancel it alone, by its id, to draw the tree). Until then a task shares the node of its nursery; the ones that
-//! have waited are on the list of the nursery's [leaves](Ready), where its cancellation finds them.
+//! have waited are on the list of the nursery's [leaves](Ready), where its cancellation finds them. Most time limits do without one, too:
+//! see [`light`](crate::scope::light).
 //!
 //! ```text
 //!  task main ── scope "timeout" ── nursery ─┬─ task "a" ── scope
@@ -45,6 +46,7 @@ use crate::local::Locals;
 use crate::nursery::erase::Task;
 use crate::nursery::ready::Ready;
 use crate::park::breakers::Breakers;
+use crate::run::context::Deferred;
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::tree::children::Children;
 pub(crate) use crate::tree::effects::Effects;
@@ -244,20 +246,19 @@ impl State {
         id
     }
 
-    /// The same, for a scope with a time limit, in nanoseconds from the next reading of the clock.
+    /// The same, for a scope with a time limit that was deferred.
     #[inline]
-    pub(crate) fn insert_timeout(
+    pub(crate) fn insert_deferred(
         &mut self,
         parent: Option<NodeId>,
         born: u32,
-        place: &'static Location<'static>,
-        after: u64,
+        deferred: &Deferred,
     ) -> NodeId {
         let id = self.insert_blank(parent, false, false);
         let new = &mut self.nodes[id];
         new.born = born;
-        new.place = place;
-        new.kind = Kind::Scope(self.deadlines.set_after(Target::Scope(id), after));
+        new.place = deferred.place;
+        new.kind = Kind::Scope(self.deadlines.set_deferred(Target::Scope(id), deferred));
         self.sweep_fresh();
         self.validate(id);
         id
@@ -472,7 +473,7 @@ impl State {
     /// What the children of a task inherit.
     pub(crate) fn locals_of(&self, id: NodeId) -> Option<Box<Extra>> {
         let locals = self.nodes.get(id)?.extra.as_ref()?.locals.clone()?;
-        Some(Box::new(Extra { name: None, locals: Some(locals) }))
+        Some(Box::new(Extra { locals: Some(locals), ..Extra::default() }))
     }
 
     /// The task that a node belongs to: itself, or the nearest task above.

@@ -29,6 +29,7 @@ use crate::run::Run;
 use crate::run::context;
 use crate::tree::{Effects, Kind, NodeId, State};
 use crate::wait::apart::{Wait, WaitId};
+use crate::wait::own::Within;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitState {
@@ -224,6 +225,16 @@ impl State {
         Some(id)
     }
 
+    /// A scope has got its node: the task's wait, if it began within that scope, is there from now on.
+    pub(crate) fn move_within(&mut self, task: &Task, within: Within, node: NodeId) {
+        if let Some(above) = task.wait().move_within(within, node) {
+            if above != task.seat() {
+                self.unmark_node(above);
+            }
+            self.mark_node(node);
+        }
+    }
+
     /// A node that is no task's has a wait that lies in the cell of its task.
     fn mark_node(&mut self, node: NodeId) {
         if let Some(node) = self.nodes.get_mut(node) {
@@ -287,7 +298,7 @@ impl Slot {
             if task.seat() != node {
                 run.state.borrow_mut().mark_node(node);
             }
-            let number = task.wait().begin(node, label, outside);
+            let number = task.wait().begin(node, context::within(), label, outside);
             self.entry.insert((run, Waiter::Own(task, number)))
         } else {
             let node = context::position_at(label.what, label.place);
@@ -315,6 +326,12 @@ impl Slot {
     /// Makes a wait that was just registered end at a time.
     pub(crate) fn set_limit(&self, limit: Limit) {
         if let (Some((run, waiter)), false) = (&self.entry, limit == Limit::Never) {
+            if let Waiter::Own(task, _) = waiter
+                && task.wait().light.is_waiting()
+            {
+                context::settle();
+                run.state.borrow_mut().settle_light(task, run.birth());
+            }
             run.state.borrow_mut().set_timer(waiter, limit);
             run.limit_was_set();
         }
@@ -340,7 +357,8 @@ impl Slot {
         let Waiter::Own(task, _) = waiter else { unreachable!("its own") };
         let own_waker = context::is_task_waker(cx.waker());
         let seat = context::seat("something that waits");
-        if task.wait().node() == seat && own_waker && context::is_current_task(task) {
+        let is_there = task.wait().node() == seat && context::is_within(task.wait().within());
+        if is_there && own_waker && context::is_current_task(task) {
             return Poll::Pending;
         }
         let node = context::position("something that waits");

@@ -65,7 +65,7 @@ use crate::run::Run;
 use crate::run::context::{self, Frame};
 use crate::run::inbox::Inbox;
 use crate::stats::TaskId;
-use crate::tree::{Extra, Kind, Node, NodeId};
+use crate::tree::{Extra, Kind, Node, NodeId, State};
 use crate::wait::own::OwnWait;
 use crate::wait::{WaitState, Waiter};
 
@@ -142,7 +142,7 @@ impl Home {
             frame: Frame::new(node),
             ready,
             joiner: Cell::new(None),
-            wait: OwnWait::new(),
+            wait: OwnWait::new(place),
         }
     }
 }
@@ -184,7 +184,7 @@ pub(crate) struct Birth {
 impl Birth {
     /// Of a task that is no child.
     pub(crate) fn named(name: &str, parent: NodeId, place: &'static Location<'static>) -> Self {
-        let extra = Some(Box::new(Extra { name: Some(name.into()), locals: None }));
+        let extra = Some(Box::new(Extra { name: Some(name.into()), ..Extra::default() }));
         Birth { parent, place, extra, in_tree: true }
     }
 }
@@ -239,7 +239,7 @@ where
     }
     let task = Task(cell.cast());
     if in_tree || extra.is_some() || !run.instruments.is_empty() {
-        let node = task.enter_tree(run, extra);
+        let node = task.enter_tree(&mut run.state.borrow_mut(), extra);
         run.instrument(|i| i.task_spawned(run.task_id(node)));
     }
     task.wake(run);
@@ -404,6 +404,11 @@ impl Task {
         &self.home().wait
     }
 
+    /// Has its future gone?
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has(ENDED)
+    }
+
     #[inline]
     pub(crate) fn frame(&self) -> &Frame {
         &self.home().frame
@@ -439,7 +444,15 @@ impl Task {
     pub(crate) fn node(&self, run: &Run) -> NodeId {
         match self.known_node() {
             Some(node) => node,
-            None => self.enter_tree(run, None),
+            None => self.enter_tree(&mut run.state.borrow_mut(), None),
+        }
+    }
+
+    /// The same, for who has borrowed the state.
+    pub(crate) fn node_in(&self, state: &mut State) -> NodeId {
+        match self.known_node() {
+            Some(node) => node,
+            None => self.enter_tree(state, None),
         }
     }
 
@@ -451,23 +464,19 @@ impl Task {
     }
 
     #[cold]
-    fn enter_tree(&self, run: &Run, extra: Option<Box<Extra>>) -> NodeId {
+    fn enter_tree(&self, state: &mut State, extra: Option<Box<Extra>>) -> NodeId {
         let home = self.home();
         let mut node = Node::new(Kind::Task(self.clone()), home.place);
         node.born = home.born;
         node.extra = extra;
         let above = home.node.get();
-        let id = {
-            let mut state = run.state.borrow_mut();
-            if home.wait.state() == Some(WaitState::Cancelled) {
-                node.reason = state.known_reason(above); // it has been delivered, and stands
-            }
-            let id = state.insert(Some(above), node);
-            if self.has(LEFT) {
-                state.remove(id); // all it wants is a name of its own
-            }
-            id
-        };
+        if home.wait.state() == Some(WaitState::Cancelled) {
+            node.reason = state.known_reason(above); // it has been delivered, and stands
+        }
+        let id = state.insert(Some(above), node);
+        if self.has(LEFT) {
+            state.remove(id); // all it wants is a name of its own
+        }
         home.node.set(id);
         home.frame.enter(id); // if it runs, it is there
         home.wait.follow(above, id);

@@ -11,14 +11,17 @@ use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 use slotmap::{Key as _, KeyData};
 
+use crate::deadlines::{Tick, nanos};
 use crate::nursery::erase::{Current, Task};
 use crate::run::Run;
 use crate::run::inbox::Inbox;
 use crate::stats::TaskId;
 use crate::tree::NodeId;
+use crate::wait::own::Within;
 
 /// Where a task is. It lives in the task's cell, and is current while the task is polled.
 pub(crate) struct Frame {
@@ -202,30 +205,66 @@ fn set_position(node: NodeId, cancelled: bool) {
 
 /// A time limit whose scope is not in the tree yet.
 ///
-/// Most bodies of a time limit are ready at once, and never need its node: it is made when somebody asks for the
-/// current node, or when the body has to wait. There is one at a time.
+/// Most bodies of a time limit are ready at once, and never need its node: it is made when somebody asks for the current
+/// node. When the body has to wait it becomes a [`Light`](crate::scope::light::Light) one if it can, and is deferred again
+/// whenever it is polled. There is one at a time.
 #[derive(Clone, Copy)]
 pub(crate) struct Deferred {
-    /// Of the timeout. One word: a `Duration` would be stored by parts, and read back as one.
-    pub(crate) nanos: u64,
+    /// One word: a `Duration` would be stored by parts, and read back as one.
+    pub(crate) tick: Tick,
+    /// It counts from the next reading of the clock. Else it counts already.
+    pub(crate) is_after: bool,
+    /// It is the task's light scope, which has its timer: the two above say nothing.
+    is_light: bool,
     pub(crate) place: &'static Location<'static>,
+}
+
+#[cold]
+fn tick_after(nanos: Tick) -> Tick {
+    try_current_run().map_or(nanos, |run| {
+        let now = run.now();
+        run.state.borrow().deadlines.tick(now).saturating_add(nanos)
+    })
 }
 
 /// Puts the outer node back. Dropped without a word, it takes the node out again.
 pub(crate) struct DeferredGuard {
-    outer: NodeId,
+    /// `None`: the task's own.
+    outer: Option<NodeId>,
     flips: u32,
 }
 
-/// Makes a deferred scope the current one. Not under a virtual clock, which may be moved by hand before the body waits,
-/// nor outside tasks: there it is `None`.
+/// How a deferred scope was left.
+pub(crate) enum Left {
+    WithoutNode(Deferred),
+    Entered(NodeId),
+}
+
+/// Makes a scope with a time limit, which was never entered before, the current one. Outside tasks it is `None`.
+#[inline(always)]
+pub(crate) fn defer(timeout: Duration, place: &'static Location<'static>) -> Option<DeferredGuard> {
+    let is_after = HOT.with(|hot| hot.home.get().is_system_clock);
+    let nanos = nanos(timeout);
+    // A virtual clock may be moved by hand in this very step.
+    let tick = if is_after { nanos } else { tick_after(nanos) };
+    enter_deferred(Deferred { tick, is_after, is_light: false, place })
+}
+
+/// Makes the light scope of the current task the current one.
 #[inline]
-pub(crate) fn defer(deferred: Deferred) -> Option<DeferredGuard> {
-    if !HOT.with(|hot| hot.home.get().is_system_clock) {
-        return None;
+pub(crate) fn resume(place: &'static Location<'static>) -> Option<DeferredGuard> {
+    enter_deferred(Deferred { tick: 0, is_after: false, is_light: true, place })
+}
+
+#[inline(always)]
+fn enter_deferred(deferred: Deferred) -> Option<DeferredGuard> {
+    if HOT.with(|hot| hot.deferred.get().is_some()) {
+        settle();
     }
-    settle();
-    let outer = current_node()?;
+    let outer = HOT.with(|hot| hot.current.get())?.with(|task| {
+        let node = task.frame().node.get().node();
+        Some(node).filter(|&node| node != task.seat())
+    });
     HOT.with(|hot| {
         hot.deferred.set(Some(deferred));
         Some(DeferredGuard { outer, flips: hot.flips.get() })
@@ -235,21 +274,21 @@ pub(crate) fn defer(deferred: Deferred) -> Option<DeferredGuard> {
 impl DeferredGuard {
     /// Leaves the scope. Its node, if it has one, is the caller's.
     #[inline]
-    pub(crate) fn leave(self) -> Option<NodeId> {
+    pub(crate) fn leave(self) -> Left {
         ManuallyDrop::new(self).restore()
     }
 
     #[inline]
-    fn restore(&self) -> Option<NodeId> {
-        if HOT.with(|hot| hot.deferred.take()).is_some() {
-            return None;
+    fn restore(&self) -> Left {
+        if let Some(deferred) = HOT.with(|hot| hot.deferred.take()) {
+            return Left::WithoutNode(deferred);
         }
-        let entered = current_node();
-        set_position(self.outer, is_cancelled_now());
+        let (entered, seat) = with_current(|task, position| (position, task.seat()));
+        set_position(self.outer.unwrap_or(seat), is_cancelled_now());
         if HOT.with(|hot| hot.flips.get()) != self.flips {
             refresh_current();
         }
-        entered
+        Left::Entered(entered)
     }
 }
 
@@ -257,18 +296,43 @@ impl Drop for DeferredGuard {
     /// For panics.
     #[inline]
     fn drop(&mut self) {
-        if let Some(node) = self.restore() {
-            let node = with_run(|run| run.and_then(|run| run.state.borrow_mut().remove(node)));
-            drop(node);
+        match self.restore() {
+            Left::Entered(node) => {
+                let node = with_run(|run| run.and_then(|run| run.state.borrow_mut().remove(node)));
+                drop(node);
+            }
+            Left::WithoutNode(_) => leave_within(),
         }
     }
 }
 
-/// Gives the deferred scope, if there is one, its node. The current task may stay without.
+/// Calls `f` with the current task and the current node. There is a task.
 #[inline]
-fn settle_deferred() {
-    if HOT.with(|hot| hot.deferred.get().is_some()) {
-        settle();
+pub(crate) fn with_current<R>(f: impl FnOnce(&Task, NodeId) -> R) -> R {
+    let current = HOT.with(|hot| hot.current.get()).expect("a task is polled");
+    current.with(|task| f(task, task.frame().node.get().node()))
+}
+
+/// Where a wait is that begins now.
+#[inline]
+pub(crate) fn within() -> Within {
+    let is_deferred = HOT.with(|hot| hot.deferred.get().is_some());
+    if is_deferred { Within::Deferred } else { Within::Node }
+}
+
+/// The current scope, which has no node, is left: a wait of the task that is still there is outside.
+#[inline]
+pub(crate) fn leave_within() {
+    with_current(|task, _| task.wait().leave_within());
+}
+
+/// Is a wait that began within that in the current scope?
+#[inline]
+pub(crate) fn is_within(within: Within) -> bool {
+    match HOT.with(|hot| hot.deferred.get()) {
+        None => within == Within::Node,
+        Some(Deferred { is_light: true, .. }) => within != Within::Node,
+        Some(_) => within == Within::Deferred,
     }
 }
 
@@ -295,11 +359,17 @@ fn enter_task_now() {
 #[cold]
 fn enter_deferred_now() {
     let (deferred, parent) = (HOT.with(|hot| hot.deferred.take()), current_node());
-    let Some(Deferred { nanos, place }) = deferred else { return };
+    let (Some(deferred), Some(task)) = (deferred, current()) else { return };
     let entered = with_run(|run| {
         let run = run?;
-        let born = run.birth();
-        Some(run.state.borrow_mut().insert_timeout(parent, born, place, nanos))
+        let mut state = run.state.borrow_mut();
+        if deferred.is_light {
+            task.wait().keep_within();
+            return state.settle_light(&task, run.birth());
+        }
+        let node = state.insert_deferred(parent, run.birth(), &deferred);
+        state.move_within(&task, Within::Deferred, node);
+        Some(node)
     });
     with_frame(|frame| frame.zip(entered).inspect(|(frame, node)| frame.enter(*node)).is_some());
 }
@@ -487,7 +557,8 @@ pub(crate) fn position_at(what: &str, place: &Location<'_>) -> NodeId {
     current_node().unwrap_or_else(|| outside(what, place))
 }
 
-/// The current node, for something that adds nothing below it: that above, as long as the task has none.
+/// The current node, for something that adds nothing below it: that above, as long as the task, or the time limit that is
+/// current, has none.
 ///
 /// # Panics
 ///
@@ -500,7 +571,6 @@ pub(crate) fn seat(what: &str) -> NodeId {
 /// The same, for what was made at `place`.
 #[inline]
 pub(crate) fn seat_at(what: &str, place: &Location<'_>) -> NodeId {
-    settle_deferred();
     current_node().unwrap_or_else(|| outside(what, place))
 }
 

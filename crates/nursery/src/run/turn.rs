@@ -127,7 +127,7 @@ impl Run {
         let now = self.now();
         let is_any_due = self.state.borrow().deadlines.is_any_due(now);
         if is_any_due {
-            self.change(|state, fx| state.expire(now, fx));
+            self.change(|state, fx| state.expire(now, || self.birth(), fx));
         }
         now
     }

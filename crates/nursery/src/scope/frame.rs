@@ -114,11 +114,19 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// For futures that are dropped half-way.
+    #[cold]
+    fn drop_now(&mut self) {
+        self.end();
+    }
+}
+
 impl Drop for Frame {
     #[inline]
     fn drop(&mut self) {
         if self.entry.is_some() {
-            self.end();
+            self.drop_now();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! table: it is where the task is, which is looked at anyway when it waits and when it is woken.
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::rc::Rc;
 
 use slotmap::Key as _;
@@ -11,6 +12,7 @@ use slotmap::Key as _;
 use crate::deadlines::Timer;
 use crate::nursery::erase::Task;
 use crate::park::{LotCore, Place};
+use crate::scope::light::LightCell;
 use crate::tree::{Effects, NodeId};
 use crate::wait::{Label, WaitState};
 
@@ -19,6 +21,7 @@ pub(crate) struct OwnWait {
     state: Cell<Option<WaitState>>,
     /// Waits on something that is not a task of this run.
     outside: Cell<bool>,
+    within: Cell<Within>,
     /// Which wait it is, of all that were here. Counts in a circle.
     number: Cell<u32>,
     /// The node whose cancellation interrupts it.
@@ -27,9 +30,21 @@ pub(crate) struct OwnWait {
     lot: Cell<Option<Rc<LotCore>>>,
     /// In that lot.
     ticket: Cell<u64>,
-    /// For sleepers.
+    /// For sleepers, or else for the light scope.
     pub(crate) timer: Cell<Timer>,
     label: Cell<Option<Label>>,
+    pub(crate) light: LightCell,
+}
+
+/// Whether a wait began in a scope that had no node, and so is to go there when it gets one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// No: it is where its node says.
+    Node,
+    /// In the [`Deferred`](crate::run::context::Deferred) scope that is current.
+    Deferred,
+    /// In the task's [`Light`](crate::scope::light::Light) one.
+    Light,
 }
 
 /// What an [`OwnWait`] was, for who goes on with it elsewhere.
@@ -43,16 +58,18 @@ pub(super) struct Ended {
 }
 
 impl OwnWait {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(place: &'static Location<'static>) -> Self {
         OwnWait {
             state: Cell::new(None),
             outside: Cell::new(false),
+            within: Cell::new(Within::Node),
             number: Cell::new(0),
             node: Cell::new(NodeId::null()),
             lot: Cell::new(None),
             ticket: Cell::new(0),
             timer: Cell::new(Timer::Never),
             label: Cell::new(None),
+            light: LightCell::new(place),
         }
     }
 
@@ -63,11 +80,12 @@ impl OwnWait {
 
     /// Begins another wait. Returns its number.
     #[inline]
-    pub(super) fn begin(&self, node: NodeId, label: &Label, outside: bool) -> u32 {
+    pub(super) fn begin(&self, node: NodeId, within: Within, label: &Label, outside: bool) -> u32 {
         let number = self.number.get().wrapping_add(1);
         self.number.set(number);
         self.state.set(Some(WaitState::Waiting));
         self.outside.set(outside);
+        self.within.set(within);
         self.node.set(node);
         self.label.set(Some(*label));
         number
@@ -81,7 +99,7 @@ impl OwnWait {
             outside: self.outside.get(),
             node: self.node.get(),
             place: self.take_place(),
-            timer: self.timer.take(),
+            timer: if self.light.is_waiting() { Timer::Never } else { self.timer.take() },
             label: self.label.get()?,
         })
     }
@@ -91,6 +109,44 @@ impl OwnWait {
         if !self.is_free() && self.node.get() == above {
             self.node.set(node);
         }
+    }
+
+    /// The deferred scope waits, as a light one.
+    #[inline]
+    pub(crate) fn keep_within(&self) {
+        if self.within.get() == Within::Deferred {
+            self.within.set(Within::Light);
+        }
+    }
+
+    /// The scope without a node that is current is left: if the wait is still there, it is outside.
+    #[inline]
+    pub(crate) fn leave_within(&self) {
+        self.within.set(Within::Node);
+    }
+
+    /// Did it begin in the light scope, in this node?
+    pub(crate) fn is_within_at(&self, node: NodeId) -> bool {
+        !self.is_free() && self.within.get() != Within::Node && self.node.get() == node
+    }
+
+    /// The node around the light scope, if it began in that.
+    pub(crate) fn node_within(&self) -> Option<NodeId> {
+        (!self.is_free() && self.within.get() == Within::Light).then(|| self.node.get())
+    }
+
+    /// Goes to the node of the scope in which it began, if it did. Returns the node where it was.
+    pub(super) fn move_within(&self, within: Within, node: NodeId) -> Option<NodeId> {
+        if self.is_free() || self.within.get() != within {
+            return None;
+        }
+        self.within.set(Within::Node);
+        Some(self.node.replace(node))
+    }
+
+    #[inline]
+    pub(super) fn within(&self) -> Within {
+        self.within.get()
     }
 
     #[inline]
