@@ -329,11 +329,10 @@ impl<E> Core<E> {
         for _ in 0..TURNS_ALONE {
             if drop_panic::has_drop_panic()
                 || !self.run.begin_turn_alone()
-                || !self.ready.is_alone()
+                || !self.ready.run_batch_alone(&self.run)
             {
                 break;
             }
-            self.ready.run_batch(&self.run);
         }
     }
 

@@ -464,6 +464,8 @@ pub(crate) struct Run {
     pace: Cell<Pace>,
     pub(crate) host: Host,
     host_poll: Cell<HostPoll>,
+    /// Before this step there is nothing to look at between two turns but the inbox: what changes that sets it to 0.
+    look_at: Cell<u64>,
     /// Tasks in `wait_all_tasks_blocked`, with their cushion.
     pub(crate) blocked: RefCell<Vec<(std::time::Duration, Waiter)>>,
     /// How much goes on outside that will come back.
@@ -517,6 +519,7 @@ impl Run {
             pace: Cell::default(),
             host: Host::default(),
             host_poll: Cell::default(),
+            look_at: Cell::new(0),
             blocked: RefCell::default(),
             busy: Cell::new(0),
             crash: RefCell::default(),
@@ -584,6 +587,12 @@ impl Run {
     /// A task has used up its budget.
     pub(crate) fn read_clock_next_turn(&self) {
         self.pace.set(self.pace.get().at_once());
+        self.look_soon();
+    }
+
+    /// Something has come that is to be looked at before the next turn.
+    fn look_soon(&self) {
+        self.look_at.set(0);
     }
 
     /// A task has ended its step. What it made overdue takes effect before any other task, its nursery included,
@@ -722,6 +731,7 @@ impl Run {
 
     /// Notes the panic of a system task or an entry-queue call: the run will end with it.
     pub(crate) fn note_crash(&self, panic: Panic) {
+        self.look_soon();
         let surplus = {
             let mut crash = self.crash.borrow_mut();
             if crash.is_none() { crash.replace(panic) } else { Some(panic) }

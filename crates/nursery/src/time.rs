@@ -544,37 +544,48 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// Outside a run.
 #[track_caller]
 pub fn sleep_forever() -> Forever {
-    Forever { sleep: Sleep::new(Limit::Never) }
+    Forever { stage: Stage::new(()) }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
 #[must_use = "a sleep does nothing unless it is awaited"]
 pub struct Sleep {
-    limit: Limit,
-    check: RaiseIfCancelled,
-    yielded: bool,
-    slot: Slot,
-    place: &'static Location<'static>,
+    stage: Stage<Limit>,
+}
+
+/// How far a sleep is. What it does not need any more takes no room.
+enum Stage<L> {
+    New {
+        limit: L,
+        check: RaiseIfCancelled,
+        place: &'static Location<'static>,
+    },
+    Waiting(Slot),
+    /// It had not to wait, but lets others go first.
+    Yielded,
+    Ended,
+}
+
+impl<L> Stage<L> {
+    #[track_caller]
+    fn new(limit: L) -> Self {
+        Stage::New { limit, check: raise_if_cancelled(), place: Location::caller() }
+    }
+
+    /// Begins to wait.
+    #[inline]
+    fn wait(&mut self, cx: &Context<'_>, label: &Label, limit: Limit) {
+        *self = Stage::Waiting(Slot::default());
+        let Stage::Waiting(slot) = self else { unreachable!("just set") };
+        slot.register(cx, label, Origin::Inside);
+        slot.set_limit(limit);
+    }
 }
 
 impl Sleep {
     #[track_caller]
     fn new(limit: Limit) -> Self {
-        Sleep {
-            limit,
-            check: raise_if_cancelled(),
-            yielded: false,
-            slot: Slot::default(),
-            place: Location::caller(),
-        }
-    }
-
-    fn label(&self) -> Label {
-        let what = match self.limit {
-            Limit::Never => "its cancellation (`sleep_forever`)",
-            Limit::Timeout(_) | Limit::At(_) => "a sleep",
-        };
-        Label { what, place: self.place }
+        Sleep { stage: Stage::new(limit) }
     }
 }
 
@@ -582,30 +593,32 @@ impl Future for Sleep {
     type Output = Result<(), Cancelled>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if this.yielded {
-            return Poll::Ready(raise());
-        }
-        if !this.slot.is_registered() {
-            context::expect_task_at(this.label().what, this.place);
-            ready!(this.check.poll_check(cx))?;
-            if this.limit.is_over() {
-                if context::spend_budget() {
-                    return Poll::Ready(Ok(()));
+        let stage = &mut self.stage;
+        let result = match stage {
+            Stage::New { limit, check, place } => {
+                let (label, limit) = (Label { what: "a sleep", place }, *limit);
+                context::expect_task_at(label.what, label.place);
+                match ready!(check.poll_check(cx)) {
+                    Ok(()) if !limit.is_over() => {
+                        stage.wait(cx, &label, limit);
+                        return Poll::Pending;
+                    }
+                    Ok(()) if !context::spend_budget() => {
+                        *stage = Stage::Yielded;
+                        return yield_now(cx);
+                    }
+                    checked => checked,
                 }
-                this.yielded = true;
-                return yield_now(cx);
             }
-            this.slot.register(cx, &this.label(), Origin::Inside);
-            this.slot.set_limit(this.limit);
-            return Poll::Pending;
-        }
-        let result = match ready!(this.slot.poll(cx)) {
-            WaitState::Cancelled => Err(this.slot.cancelled()),
-            // A cancellation that came between the timer and now wins: there is no result to lose.
-            _ => raise(),
+            Stage::Yielded => raise(),
+            Stage::Waiting(slot) => match ready!(slot.poll(cx)) {
+                WaitState::Cancelled => Err(slot.cancelled()),
+                // A cancellation that came between the timer and now wins: there is no result to lose.
+                _ => raise(),
+            },
+            Stage::Ended => panic!("a sleep was polled after it had ended"),
         };
-        this.slot.withdraw();
+        *stage = Stage::Ended;
         Poll::Ready(result)
     }
 }
@@ -616,26 +629,54 @@ fn raise() -> Result<(), Cancelled> {
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep").field("limit", &self.limit).finish_non_exhaustive()
+        let mut sleep = f.debug_struct("Sleep");
+        if let Stage::New { limit, .. } = &self.stage {
+            sleep.field("limit", limit);
+        }
+        sleep.finish_non_exhaustive()
     }
 }
 
 /// The future of [`sleep_forever`].
 #[must_use = "a sleep does nothing unless it is awaited"]
-#[derive(Debug)]
 pub struct Forever {
-    sleep: Sleep,
+    stage: Stage<()>,
 }
 
 impl Future for Forever {
     type Output = Result<(), Cancelled>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = ready!(Pin::new(&mut self.sleep).poll(cx));
-        assert!(
-            ended.is_err(),
-            "`sleep_forever` was woken by something that is not a cancellation"
-        );
-        Poll::Ready(ended)
+        let stage = &mut self.stage;
+        let error = match stage {
+            Stage::New { check, place, .. } => {
+                let label = Label { what: "its cancellation (`sleep_forever`)", place };
+                context::expect_task_at(label.what, label.place);
+                match ready!(check.poll_check(cx)) {
+                    Ok(()) => {
+                        stage.wait(cx, &label, Limit::Never);
+                        return Poll::Pending;
+                    }
+                    Err(error) => error,
+                }
+            }
+            Stage::Waiting(slot) => {
+                let state = ready!(slot.poll(cx));
+                assert!(
+                    state == WaitState::Cancelled,
+                    "`sleep_forever` was woken by something that is not a cancellation"
+                );
+                slot.cancelled()
+            }
+            Stage::Yielded | Stage::Ended => panic!("a sleep was polled after it had ended"),
+        };
+        *stage = Stage::Ended;
+        Poll::Ready(Err(error))
+    }
+}
+
+impl fmt::Debug for Forever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forever").finish_non_exhaustive()
     }
 }

@@ -17,7 +17,7 @@
 //!
 //! | part                     | who may touch it                                                           |
 //! |--------------------------|----------------------------------------------------------------------------|
-//! | `Common`                 | any thread; immutable but for two atomics                                    |
+//! | `Common`                 | any thread; immutable but for an atomic                                      |
 //! | `Home`, content, `done`  | the home thread only: the one of the run                                     |
 //! | the memory               | whoever lets the last reference go, on any thread, once the task has ended;    |
 //! |                          | at home it goes to the [`Pool`]                                              |
@@ -52,7 +52,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::{process, thread};
 
@@ -70,21 +70,26 @@ use crate::wait::own::OwnWait;
 use crate::wait::{WaitState, Waiter};
 
 /// It is on its list.
-const QUEUED: u8 = 1;
+const QUEUED: u16 = 1;
 /// It makes a step, or ends.
-const RUNNING: u8 = 2;
+const RUNNING: u16 = 2;
 /// Woken while it was running: it goes on its list again.
-const AGAIN: u8 = 4;
+const AGAIN: u16 = 4;
 /// The future has gone.
-const ENDED: u8 = 8;
+const ENDED: u16 = 8;
 /// Somebody wants the value.
-const WATCHED: u8 = 16;
+const WATCHED: u16 = 16;
 /// It has a node of its own in the tree.
-const IN_TREE: u8 = 32;
+const IN_TREE: u16 = 32;
 /// It has no place in the tree any more.
-const LEFT: u8 = 64;
+const LEFT: u16 = 64;
 /// It is among the leaves of its list: it has waited, and has no node.
-const LEAF: u8 = 128;
+const LEAF: u16 = 128;
+/// The content is the value.
+const VALUE: u16 = 256;
+
+/// In the count of references: it is in the inbox.
+const SENT: u32 = 1 << 31;
 
 /// What can be known of a task without knowing its future.
 struct Head {
@@ -94,12 +99,10 @@ struct Head {
 
 /// What any thread may look at.
 struct Common {
-    /// Rule 3.
-    refs: AtomicUsize,
-    inbox: &'static Inbox,
+    /// Rule 3; and [`SENT`].
+    refs: AtomicU32,
     generation: u32,
-    /// It is in the inbox.
-    is_sent: AtomicBool,
+    inbox: &'static Inbox,
     actions: &'static Actions,
 }
 
@@ -107,7 +110,7 @@ struct Common {
 struct Home {
     /// Rule 3.
     tasks: Cell<u32>,
-    flags: Cell<u8>,
+    flags: Cell<u16>,
     /// The place in the order of arrival.
     born: u32,
     /// Its node; as long as it has none, the one that its node will be below.
@@ -142,7 +145,7 @@ impl Home {
             frame: Frame::new(node),
             ready,
             joiner: Cell::new(None),
-            wait: OwnWait::new(place),
+            wait: OwnWait::new(),
         }
     }
 }
@@ -151,7 +154,7 @@ impl Home {
 struct Actions {
     /// Makes a step. The owner calls it (rule 2); the task has not ended, and `RUNNING` has just been set.
     step: unsafe fn(&Task, &Run),
-    /// Drops what is in the cell, in its place. `RUNNING` and `ENDED` have just been set.
+    /// Drops the future, in its place. `RUNNING` and `ENDED` have just been set.
     clear: unsafe fn(&Task),
     /// Moves the value, if there is one, to an `Option` of its type. The task has ended.
     take: unsafe fn(&Task, *mut ()),
@@ -197,11 +200,11 @@ struct TaskCell<F: Future, D: Finish<F::Output>> {
     _pinned: PhantomPinned,
 }
 
-/// The future stays where it is until it is dropped.
-enum Content<F, V> {
-    Future(F),
-    Value(V),
-    Empty,
+/// The future, as long as the task has not ended; then the value, if it has that [flag](VALUE). The future stays where it
+/// is until it is dropped.
+union Content<F, V> {
+    future: ManuallyDrop<F>,
+    value: ManuallyDrop<V>,
 }
 
 /// Makes a task of `future`, and puts it on its list.
@@ -219,10 +222,9 @@ where
     let Birth { parent, place, extra, in_tree } = birth;
     let ready = NonNull::from(&**done.ready());
     let common = Common {
-        refs: AtomicUsize::new(1),
+        refs: AtomicU32::new(1),
         inbox: run.inbox,
         generation: run.generation,
-        is_sent: AtomicBool::new(false),
         actions: TaskCell::<F, D>::ACTIONS,
     };
     let born = run.birth();
@@ -233,7 +235,7 @@ where
         cell.write(TaskCell {
             head: Head { common, home: Home::new(born, parent, place, ready) },
             done: UnsafeCell::new(ManuallyDrop::new(done)),
-            content: UnsafeCell::new(Content::Future(future)),
+            content: UnsafeCell::new(Content { future: ManuallyDrop::new(future) }),
             _pinned: PhantomPinned,
         });
     }
@@ -360,18 +362,18 @@ impl Task {
     }
 
     #[inline]
-    fn has(&self, flags: u8) -> bool {
+    fn has(&self, flags: u16) -> bool {
         self.home().flags.get() & flags != 0
     }
 
     #[inline]
-    fn mark(&self, flags: u8) {
+    fn mark(&self, flags: u16) {
         let all = &self.home().flags;
         all.set(all.get() | flags);
     }
 
     #[inline]
-    fn unmark(&self, flags: u8) {
+    fn unmark(&self, flags: u16) {
         let all = &self.home().flags;
         all.set(all.get() & !flags);
     }
@@ -743,7 +745,7 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         }
         task.unmark(RUNNING);
         if !task.has(WATCHED) {
-            drop_quietly(this.take_value());
+            drop_quietly(this.take_value(task));
         }
     }
 
@@ -753,7 +755,8 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         let result = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: rule 5: `RUNNING` is set, so that nobody else touches the content.
             let content = unsafe { &mut *self.content.get() };
-            let Content::Future(future) = content else { unreachable!("polled once too often") };
+            // SAFETY: the task has not ended.
+            let future = unsafe { &mut *content.future };
             // SAFETY: the cell is pinned, and the future is never moved out of it.
             let future = unsafe { Pin::new_unchecked(future) };
             future.poll(cx)
@@ -765,16 +768,15 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         }
     }
 
-    /// Drops what is in the cell, in its place.
+    /// Drops the future, in its place. The task is ending, which happens once.
     #[inline]
     fn empty(&self) -> thread::Result<()> {
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: rule 5. Pinned, the future is dropped in its place.
-            unsafe { std::ptr::drop_in_place(self.content.get()) };
-        }));
-        // SAFETY: rule 5. What was there is gone, also if it panicked.
-        unsafe { self.content.get().write(Content::Empty) };
-        result
+        catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: rule 5.
+            let content = unsafe { &mut *self.content.get() };
+            // SAFETY: the future is there, and is not looked at any more, also if this panics.
+            unsafe { ManuallyDrop::drop(&mut content.future) };
+        }))
     }
 
     /// Drops the future, which has ended, promptly.
@@ -810,7 +812,8 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         if task.has(WATCHED) {
             if let Some(value) = value {
                 // SAFETY: rule 5.
-                unsafe { *self.content.get() = Content::Value(value) };
+                unsafe { self.content.get().write(Content { value: ManuallyDrop::new(value) }) };
+                task.mark(VALUE);
             }
             task.unmark(RUNNING); // whoever is woken may take the value at once
             task.wake_joiner(run);
@@ -819,16 +822,15 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         }
     }
 
-    fn take_value(&self) -> Option<D::Value> {
+    fn take_value(&self, task: &Task) -> Option<D::Value> {
+        if !task.has(VALUE) {
+            return None;
+        }
+        task.unmark(VALUE);
         // SAFETY: the task has ended: the content is touched only here, for a moment.
         let content = unsafe { &mut *self.content.get() };
-        if !matches!(content, Content::Value(_)) {
-            return None; // mostly; nor is as much room as a future takes copied
-        }
-        match std::mem::replace(content, Content::Empty) {
-            Content::Value(value) => Some(value),
-            Content::Future(_) | Content::Empty => None,
-        }
+        // SAFETY: the flag said that it is there. Taken once.
+        Some(unsafe { ManuallyDrop::take(&mut content.value) })
     }
 
     /// See [`Actions::clear`].
@@ -847,7 +849,7 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
         let this = unsafe { Self::of(task) };
         // SAFETY: by the caller's promise.
         let to = unsafe { &mut *to.cast::<Option<D::Value>>() };
-        *to = this.take_value();
+        *to = this.take_value(task);
     }
 }
 
@@ -890,7 +892,7 @@ impl Sent {
         // SAFETY: a `Sent` counts in `refs`.
         let head = unsafe { self.0.as_ref() };
         // What the thread that woke it did before is seen by the step that follows.
-        head.common.is_sent.swap(false, Ordering::Acquire);
+        head.common.refs.fetch_and(!SENT, Ordering::Acquire);
         ManuallyDrop::new(Task(self.0)).wake(run); // it counts as long as it is here
     }
 }
@@ -908,7 +910,7 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_re
 unsafe fn retain(head: NonNull<Head>) {
     // SAFETY: the caller has one.
     let refs = unsafe { &head.as_ref().common.refs };
-    if refs.fetch_add(1, Ordering::Relaxed) > isize::MAX.unsigned_abs() {
+    if refs.fetch_add(1, Ordering::Relaxed) & !SENT > !SENT / 2 {
         process::abort();
     }
 }
@@ -918,8 +920,8 @@ unsafe fn release(head: NonNull<Head>) {
     // SAFETY: the caller has a reference.
     let common = unsafe { &head.as_ref().common };
     // Whoever has the only one is alone.
-    if common.refs.load(Ordering::Acquire) != 1 {
-        if common.refs.fetch_sub(1, Ordering::Release) != 1 {
+    if common.refs.load(Ordering::Acquire) & !SENT != 1 {
+        if common.refs.fetch_sub(1, Ordering::Release) & !SENT != 1 {
             return;
         }
         fence(Ordering::Acquire);
@@ -957,7 +959,7 @@ unsafe fn wake_by_ref(waker: *const ()) {
         {
             task.was_queued(&run, wakes_owner);
         }
-    } else if !common.is_sent.swap(true, Ordering::AcqRel) {
+    } else if common.refs.fetch_or(SENT, Ordering::AcqRel) & SENT == 0 {
         // SAFETY: the waker keeps the cell; the reference is the `Sent`'s.
         unsafe { retain(head) };
         common.inbox.push_woken(common.generation, Sent(head));

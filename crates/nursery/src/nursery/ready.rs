@@ -46,6 +46,9 @@ pub(crate) struct Ready {
     pub(crate) waits_for_children: Cell<bool>,
 }
 
+/// So much room for entries is kept when there are none.
+const LONG: usize = 1024;
+
 /// Who is to be woken when something is put on a list.
 pub(crate) enum Owner {
     /// A task of the run, which polls the nursery with its own waker.
@@ -98,12 +101,6 @@ impl Ready {
         self.waits_for_children.set(false);
     }
 
-    /// Has nothing else in the run anything to do but what is on this list?
-    pub(crate) fn is_alone(&self) -> bool {
-        let len = self.list.borrow().len();
-        len > 0 && self.load.0.get() == len
-    }
-
     /// Puts a task on the list. Returns whether the [owner](Self::take_owner) is to be woken.
     #[must_use]
     #[inline]
@@ -140,6 +137,20 @@ impl Ready {
         self.run_first(run, self.order_batch(run));
     }
 
+    /// The same, if nothing else in the run has anything to do. Returns false if there is, or nothing here.
+    #[inline]
+    pub(crate) fn run_batch_alone(&self, run: &Run) -> bool {
+        let len = self.list.borrow().len();
+        if len == 0 || self.load.0.get() != len {
+            return false;
+        }
+        if len > 1 {
+            run.order(self.list.borrow_mut().make_contiguous());
+        }
+        self.run_first(run, len);
+        true
+    }
+
     /// Puts the children that are ready now in the order in which they will run, and returns their number.
     pub(crate) fn order_batch(&self, run: &Run) -> usize {
         let len = self.list.borrow().len();
@@ -161,6 +172,10 @@ impl Ready {
                 None => break,
             }
             run.notice_overdue();
+        }
+        let mut list = self.list.borrow_mut();
+        if list.capacity() > LONG && list.is_empty() {
+            list.shrink_to(LONG); // all came at once; most of them may wait for long
         }
     }
 

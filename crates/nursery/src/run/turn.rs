@@ -61,13 +61,26 @@ impl Run {
 
     /// Begins a turn in which only one nursery has something to do. Returns false if there is something else, after
     /// all. Never with a budget of 1: there tests count on one turn a poll, to interrupt between any two.
+    #[inline]
     pub(crate) fn begin_turn_alone(&self) -> bool {
-        if self.budget == 1 || self.inbox.is_filled() || self.crashed() {
+        !self.inbox.is_filled() && (self.steps.get() < self.look_at.get() || self.look())
+    }
+
+    /// Does what is to be done between two turns, if there is anything. Returns false if more is.
+    fn look(&self) -> bool {
+        if self.budget == 1 || self.crashed() {
             return false;
         }
         self.host.end_of_arrivals();
         self.serve_deadlines();
-        !self.is_hosts_turn()
+        if self.is_hosts_turn() {
+            return false;
+        }
+        let (pace, poll) = (self.pace.get(), self.host_poll.get());
+        if self.is_system_clock && !pace.at_once {
+            self.look_at.set((pace.looked_at + pace.every).min(poll.begun_at + POLL_STEPS));
+        }
+        true
     }
 
     fn is_hosts_turn(&self) -> bool {
@@ -195,6 +208,7 @@ impl Idler {
         let steps = run.steps.get();
         let since = run.is_system_clock.then(real_now);
         run.host_poll.set(HostPoll { begun_at: steps, since, is_long: false });
+        run.look_soon();
         if std::mem::take(&mut self.is_waiting) {
             run.instrument(|i| i.after_io_wait());
             // The time that was spent waiting says nothing about the length of steps.

@@ -23,8 +23,6 @@ use std::cell::Cell;
 use std::panic::Location;
 use std::rc::Rc;
 
-use slotmap::Key as _;
-
 use crate::deadlines::{Target, Timer};
 use crate::nursery::erase::Task;
 use crate::run::Run;
@@ -33,41 +31,25 @@ use crate::scope::frame::Frame;
 use crate::tree::{Kind, Node, NodeId, State};
 use crate::wait::own::Within;
 
-/// The room for a light scope in the cell of a task.
+/// The room for a light scope in the cell of a task. Free, it is empty.
+#[derive(Default)]
 pub(crate) struct LightCell {
-    stage: Cell<Stage>,
-    place: Cell<&'static Location<'static>>,
-    /// What it has become.
-    node: Cell<NodeId>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Free,
-    Waiting,
-    Settled,
+    /// Of the one that waits.
+    place: Cell<Option<&'static Location<'static>>>,
+    /// Of the one that was settled.
+    node: Cell<Option<NodeId>>,
 }
 
 impl LightCell {
-    /// A free one.
-    pub(crate) fn new(any: &'static Location<'static>) -> Self {
-        LightCell {
-            stage: Cell::new(Stage::Free),
-            place: Cell::new(any),
-            node: Cell::new(NodeId::null()),
-        }
-    }
-
     /// Is there one that has no node?
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
-        self.stage.get() == Stage::Waiting
+        self.place.get().is_some()
     }
 
-    /// It has been settled, and its owner knows.
-    fn take_node(&self) -> NodeId {
-        self.stage.set(Stage::Free);
-        self.node.get()
+    #[inline]
+    fn is_free(&self) -> bool {
+        !self.is_waiting() && self.node.get().is_none()
     }
 }
 
@@ -82,7 +64,7 @@ impl Light {
     #[inline]
     pub(crate) fn has_room() -> bool {
         context::with_current(|task, position| {
-            task.wait().light.stage.get() == Stage::Free
+            task.wait().light.is_free()
                 && task.wait().timer.get() == Timer::Never
                 && is_around(task, position)
         })
@@ -99,9 +81,7 @@ impl Light {
     pub(crate) fn enter(deferred: &Deferred) -> Light {
         let run = context::current_run_at("a time limit", deferred.place);
         let task = context::task_at("a time limit", deferred.place);
-        let light = &task.wait().light;
-        light.stage.set(Stage::Waiting);
-        light.place.set(deferred.place);
+        task.wait().light.place.set(Some(deferred.place));
         task.wait().keep_within();
         let mut state = run.state.borrow_mut();
         let timer = state.deadlines.set_deferred(Target::Sleeper(task.clone()), deferred);
@@ -115,10 +95,9 @@ impl Light {
     /// polled elsewhere.
     #[inline]
     pub(crate) fn resume(&self) -> Option<DeferredGuard> {
-        let is_here = context::is_current_task(&self.task)
-            && self.task.wait().light.is_waiting()
-            && context::with_current(is_around);
-        if is_here { context::resume(self.task.wait().light.place.get()) } else { None }
+        let place = self.task.wait().light.place.get()?;
+        let is_here = context::is_current_task(&self.task) && context::with_current(is_around);
+        if is_here { context::resume(place) } else { None }
     }
 
     /// The body has to wait again.
@@ -131,7 +110,8 @@ impl Light {
     #[cold]
     pub(crate) fn settle(&self) -> Frame {
         self.run.state.borrow_mut().settle_light(&self.task, self.run.birth());
-        Frame::of(self.run.clone(), self.task.wait().light.take_node())
+        let node = self.task.wait().light.node.take();
+        Frame::of(self.run.clone(), node.expect("settled"))
     }
 }
 
@@ -145,23 +125,19 @@ impl Light {
     /// Leaves it.
     #[inline]
     pub(crate) fn leave(&self) {
-        let light = &self.task.wait().light;
-        match light.stage.get() {
-            Stage::Free => {}
-            Stage::Waiting => {
-                light.stage.set(Stage::Free);
-                let timer = self.task.wait().timer.take();
-                if matches!(timer, Timer::At { .. }) && !self.run.is_closed() {
-                    self.run.state.borrow_mut().forget_timer(timer);
-                }
+        let wait = self.task.wait();
+        if wait.light.place.take().is_some() {
+            let timer = wait.timer.take();
+            if matches!(timer, Timer::At { .. }) && !self.run.is_closed() {
+                self.run.state.borrow_mut().forget_timer(timer);
             }
-            Stage::Settled => self.leave_settled(),
+        } else if let Some(node) = wait.light.node.take() {
+            self.leave_node(node);
         }
     }
 
     #[cold]
-    fn leave_settled(&self) {
-        let node = self.task.wait().light.take_node();
+    fn leave_node(&self, node: NodeId) {
         let node = self.run.state.borrow_mut().remove(node);
         drop(node); // with nothing borrowed
     }
@@ -176,18 +152,14 @@ impl State {
     /// Gives the light scope of a task, if there is one, its node, which is born now.
     #[cold]
     pub(crate) fn settle_light(&mut self, task: &Task, born: u32) -> Option<NodeId> {
-        let light = &task.wait().light;
-        if !light.is_waiting() {
-            return None;
-        }
+        let place = task.wait().light.place.take()?;
         // A task that has ended has left it to somebody, who will take it to where it is polled.
         let own = if task.has_ended() { None } else { Some(task.node_in(self)) };
         let above = task.wait().node_within().or(own);
-        let mut node = Node::new(Kind::Scope(Timer::Never), light.place.get());
+        let mut node = Node::new(Kind::Scope(Timer::Never), place);
         node.born = born;
         let id = self.insert(above, node);
-        light.node.set(id);
-        light.stage.set(Stage::Settled);
+        task.wait().light.node.set(Some(id));
         let timer = self.deadlines.hand_on(task.wait().timer.take(), Target::Scope(id));
         if let Some(own) = self.nodes[id].timer_mut() {
             *own = timer;

@@ -4,7 +4,6 @@
 //! table: it is where the task is, which is looked at anyway when it waits and when it is woken.
 
 use std::cell::Cell;
-use std::panic::Location;
 use std::rc::Rc;
 
 use slotmap::Key as _;
@@ -58,7 +57,7 @@ pub(super) struct Ended {
 }
 
 impl OwnWait {
-    pub(crate) fn new(place: &'static Location<'static>) -> Self {
+    pub(crate) fn new() -> Self {
         OwnWait {
             state: Cell::new(None),
             outside: Cell::new(false),
@@ -69,7 +68,7 @@ impl OwnWait {
             ticket: Cell::new(0),
             timer: Cell::new(Timer::Never),
             label: Cell::new(None),
-            light: LightCell::new(place),
+            light: LightCell::default(),
         }
     }
 
