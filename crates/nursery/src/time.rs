@@ -573,7 +573,7 @@ impl<L> Stage<L> {
     }
 
     /// Begins to wait.
-    #[inline]
+    #[inline(always)]
     fn wait(&mut self, cx: &Context<'_>, label: &Label, limit: Limit) {
         *self = Stage::Waiting(Slot::default());
         let Stage::Waiting(slot) = self else { unreachable!("just set") };

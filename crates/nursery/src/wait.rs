@@ -281,7 +281,7 @@ impl Slot {
 
     /// Registers the wait with the current task. The current node must not be cancelled. Returns the ticket in the lot; 0,
     /// which is no waiter's, if it has no place in one.
-    #[inline]
+    #[inline(always)] // the label is put together for it, and would go through memory
     #[track_caller]
     pub(crate) fn register(&mut self, cx: &Context<'_>, label: &Label, origin: Origin<'_>) -> u64 {
         debug_assert!(self.entry.is_none());

@@ -3,8 +3,8 @@
 //! Tasks come and go in numbers, mostly small ones. An allocator has to find a place for each, and to join what is freed
 //! with its neighbours, which are in no cache any more. The last block that was put here is taken first.
 //!
-//! It does not outgrow the tasks for long: with each block that is put back while there are more spare ones than ones in
-//! use, two are freed.
+//! It does not outgrow the tasks for long. When many have gone, perhaps all at once, their blocks are freed when the run
+//! has nothing else to do; a few at a time if it always has.
 //!
 //! With `--cfg nursery_no_pool` nothing is kept, so that the tools that look for uses of freed memory see them.
 
@@ -21,13 +21,15 @@ pub(crate) type Block = Box<[MaybeUninit<Part>]>;
 /// Blocks have from one to so many parts.
 pub(crate) const LARGEST: usize = 32;
 
-/// So many spare blocks of a size are always kept.
+/// So many spare blocks of a size are kept, besides as many as are in use.
 const FEW: usize = 1024;
 
 #[derive(Default)]
 pub(crate) struct Pool {
     /// By number of parts, from one on.
     sizes: [OneSize; LARGEST],
+    /// There may be more spare blocks than are to be kept.
+    has_surplus: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -56,10 +58,33 @@ impl Pool {
         let size = &self.sizes[block.len() - 1];
         size.used.set(size.used.get().saturating_sub(1));
         let mut spare = size.spare.borrow_mut();
-        if spare.len() < size.used.get() + FEW {
-            spare.push(block);
-        } else {
-            spare.pop();
+        spare.push(block);
+        if spare.len() > size.used.get() + FEW {
+            self.has_surplus.set(true);
+        }
+    }
+
+    /// Frees what is too much, but at most so many blocks of a size.
+    #[inline]
+    pub(crate) fn trim(&self, most: usize) {
+        if self.has_surplus.get() {
+            self.trim_now(most);
+        }
+    }
+
+    #[cold]
+    fn trim_now(&self, most: usize) {
+        self.has_surplus.set(false);
+        for size in &self.sizes {
+            let mut spare = size.spare.borrow_mut();
+            let surplus = spare.len().saturating_sub(size.used.get() + FEW);
+            let kept = spare.len() - surplus.min(most);
+            spare.truncate(kept);
+            if surplus > most {
+                self.has_surplus.set(true);
+            } else if surplus > 0 {
+                spare.shrink_to(2 * FEW);
+            }
         }
     }
 }
@@ -89,10 +114,14 @@ mod tests {
     fn after_a_crowd_has_gone_few_blocks_are_kept() {
         let pool = Pool::default();
         let mut crowd: Vec<Block> = (0..10 * FEW).map(|_| pool.take(1)).collect();
-        while let Some(block) = crowd.pop() {
-            pool.put(block);
-            assert!(spare(&pool, 1) <= crowd.len() + FEW, "{} of {}", spare(&pool, 1), crowd.len());
-        }
-        assert_eq!(spare(&pool, 1), FEW);
+        crowd.drain(..3 * FEW).for_each(|block| pool.put(block));
+        pool.trim(usize::MAX);
+        assert_eq!(spare(&pool, 1), 3 * FEW, "most may come back");
+        crowd.drain(..).for_each(|block| pool.put(block));
+        assert_eq!(spare(&pool, 1), 10 * FEW);
+        pool.trim(FEW);
+        assert_eq!(spare(&pool, 1), 9 * FEW, "a few at a time");
+        pool.trim(usize::MAX);
+        assert_eq!((spare(&pool, 1), pool.has_surplus.get()), (FEW, false));
     }
 }

@@ -27,6 +27,9 @@ pub(crate) const READ_EVERY: u64 = 64;
 /// … and fewer, down to one, if the steps are so long that these took more than this.
 const READ_WITHIN: Duration = Duration::from_millis(1);
 
+/// So much memory of ended tasks is freed when the clock is read, at most: about as many blocks as there were steps.
+const FREED_AT_ONCE: usize = 64;
+
 /// The host gets its thread back after this time, or so many steps.
 const POLL_FOR: Duration = Duration::from_micros(100);
 const POLL_STEPS: u64 = 4096;
@@ -129,6 +132,7 @@ impl Run {
             return;
         }
         let now = self.expire();
+        self.pool.trim(FREED_AT_ONCE);
         self.pace.set(pace.next(steps, now));
         let poll = self.host_poll.get();
         let is_long = now.saturating_duration_since(poll.since.unwrap_or(now)) >= POLL_FOR;
@@ -219,6 +223,7 @@ impl Idler {
 
     /// Nothing is ready. Returns true if the host is to be left, false if there is something to do after all.
     pub(crate) fn wait(&mut self, run: &Rc<Run>, cx: &mut Context<'_>) -> bool {
+        run.pool.trim(usize::MAX);
         let now = run.now();
         let next = run.state.borrow_mut().next_deadline();
         if next.is_some_and(|at| at <= now) {
