@@ -144,20 +144,24 @@ impl Ready {
         if len == 0 || self.load.0.get() != len {
             return false;
         }
-        if len > 1 {
-            run.order(self.list.borrow_mut().make_contiguous());
-        }
+        self.order_first(run, len);
         self.run_first(run, len);
         true
     }
 
     /// Puts the children that are ready now in the order in which they will run, and returns their number.
+    #[inline]
     pub(crate) fn order_batch(&self, run: &Run) -> usize {
         let len = self.list.borrow().len();
-        if len > 1 {
+        self.order_first(run, len);
+        len
+    }
+
+    #[inline]
+    fn order_first(&self, run: &Run, batch: usize) {
+        if batch > 1 {
             run.order(self.list.borrow_mut().make_contiguous());
         }
-        len
     }
 
     /// Polls a batch: those that have become ready since it was ordered wait for the next.

@@ -27,8 +27,8 @@ pub(crate) const READ_EVERY: u64 = 64;
 /// … and fewer, down to one, if the steps are so long that these took more than this.
 const READ_WITHIN: Duration = Duration::from_millis(1);
 
-/// So much memory of ended tasks is freed when the clock is read, at most: about as many blocks as there were steps.
-const FREED_AT_ONCE: usize = 64;
+/// So many blocks of ended tasks, of a size, are freed when the clock is read, at most.
+const FREED_AT_ONCE: usize = 16;
 
 /// The host gets its thread back after this time, or so many steps.
 const POLL_FOR: Duration = Duration::from_micros(100);
@@ -50,7 +50,9 @@ pub(crate) enum Turn {
 impl Run {
     pub(crate) fn turn(&self) -> Turn {
         self.serve_inbox();
-        self.serve_deadlines();
+        if self.is_look_due() {
+            self.serve_deadlines();
+        }
         self.ready.run_batch(self);
         self.host.end_of_arrivals();
         if self.is_idle() {
@@ -66,7 +68,12 @@ impl Run {
     /// all. Never with a budget of 1: there tests count on one turn a poll, to interrupt between any two.
     #[inline]
     pub(crate) fn begin_turn_alone(&self) -> bool {
-        !self.inbox.is_filled() && (self.steps.get() < self.look_at.get() || self.look())
+        !self.inbox.is_filled() && (!self.is_look_due() || self.look())
+    }
+
+    #[inline]
+    fn is_look_due(&self) -> bool {
+        self.steps.get() >= self.look_at.get()
     }
 
     /// Does what is to be done between two turns, if there is anything. Returns false if more is.
@@ -76,14 +83,7 @@ impl Run {
         }
         self.host.end_of_arrivals();
         self.serve_deadlines();
-        if self.is_hosts_turn() {
-            return false;
-        }
-        let (pace, poll) = (self.pace.get(), self.host_poll.get());
-        if self.is_system_clock && !pace.at_once {
-            self.look_at.set((pace.looked_at + pace.every).min(poll.begun_at + POLL_STEPS));
-        }
-        true
+        !self.is_hosts_turn()
     }
 
     fn is_hosts_turn(&self) -> bool {
@@ -129,7 +129,7 @@ impl Run {
         let pace = self.pace.get();
         let steps = self.steps.get();
         if !pace.at_once && steps - pace.looked_at < pace.every {
-            return;
+            return self.look_again();
         }
         let now = self.expire();
         self.pool.trim(FREED_AT_ONCE);
@@ -137,6 +137,15 @@ impl Run {
         let poll = self.host_poll.get();
         let is_long = now.saturating_duration_since(poll.since.unwrap_or(now)) >= POLL_FOR;
         self.host_poll.set(HostPoll { is_long, ..poll });
+        self.look_again();
+    }
+
+    /// Says when there is something to look at again. Where tests count on a look at every turn, it is always.
+    fn look_again(&self) {
+        let (pace, poll) = (self.pace.get(), self.host_poll.get());
+        if self.budget > 1 && !poll.is_long && !self.host.has_arrivals() && !self.crashed() {
+            self.look_at.set((pace.looked_at + pace.every).min(poll.begun_at + POLL_STEPS));
+        }
     }
 
     /// Reads the clock, and does what is due.
