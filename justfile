@@ -52,9 +52,9 @@ book-shots: book
 bench *args:
     cargo run --release -p nursery-bench -- {{args}}
 
-# core tests under the address sanitizer (nightly); some forget futures on purpose, which leaks
-asan:
-    ASAN_OPTIONS=detect_leaks=0 RUSTFLAGS="-Zsanitizer=address --cfg nursery_no_pool" cargo +nightly test -p nursery --lib --tests --target {{host}}
+# core tests under a sanitizer, `address` or `thread` (nightly, with rust-src); some forget futures on purpose, which leaks
+sanitize kind="address":
+    ASAN_OPTIONS=detect_leaks=0 RUSTFLAGS="-Zsanitizer={{kind}} --cfg nursery_no_pool" cargo +nightly test -Zbuild-std -p nursery --lib --tests --target {{host}}
 
 # core tests under valgrind
 valgrind:

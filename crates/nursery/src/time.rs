@@ -134,7 +134,6 @@ impl Limit {
     }
 }
 
-/// Enters a scope with a time limit, which may be over already.
 /// Where a time limit is.
 enum Scope {
     Out,
@@ -162,6 +161,7 @@ impl Scope {
         self.enter_again(limit, shield, place)
     }
 
+    /// The same, of one that was entered before, or needs a node from the beginning.
     fn enter_again(
         &mut self,
         limit: Limit,
@@ -182,7 +182,7 @@ impl Scope {
         None
     }
 
-    /// The body, polled without a node, has to wait.
+    /// The body, which was polled without a node, has to wait.
     #[inline]
     fn wait(&mut self, guard: DeferredGuard) {
         let is_light = matches!(self, Scope::Light(_));
@@ -198,7 +198,7 @@ impl Scope {
         }
     }
 
-    /// The body, polled without a node, has ended. Returns whether the scope absorbs its cancellation.
+    /// The body, which was polled without a node, has ended. Returns whether the scope absorbs its cancellation.
     #[inline(always)]
     fn leave(&mut self, guard: DeferredGuard) -> bool {
         match guard.leave() {
@@ -255,6 +255,7 @@ impl Scope {
     }
 }
 
+/// Enters a scope with a time limit, which may be over already.
 fn enter(limit: Limit, shield: bool, place: &'static Location<'static>) -> Frame {
     if matches!(limit, Limit::At(_)) {
         context::current_run_at("a time limit", place); // panics, with advice

@@ -59,7 +59,7 @@ fn waits() -> [(&'static str, Boxed<'static>); 5] {
         ("a lot", Box::pin(async move { park(&lot).await })),
         ("a long sleep", sleep(1000 * SECOND).boxed_local()),
         ("its cancellation", Box::pin(async { Err(cancelled().await) })),
-        ("something foreign", Box::pin(nursery::cancellable(pending()))),
+        ("something foreign", Box::pin(nursery::cancellable(pending()).inside())),
     ]
 }
 

@@ -113,15 +113,7 @@ impl Light {
         let node = self.task.wait().light.node.take();
         Frame::of(self.run.clone(), node.expect("settled"))
     }
-}
 
-impl Drop for Light {
-    fn drop(&mut self) {
-        self.leave();
-    }
-}
-
-impl Light {
     /// Leaves it.
     #[inline]
     pub(crate) fn leave(&self) {
@@ -140,6 +132,12 @@ impl Light {
     fn leave_node(&self, node: NodeId) {
         let node = self.run.state.borrow_mut().remove(node);
         drop(node); // with nothing borrowed
+    }
+}
+
+impl Drop for Light {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
