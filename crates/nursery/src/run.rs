@@ -751,7 +751,7 @@ impl Run {
     fn close(&self) {
         self.closed.set(true);
         for call in self.inbox.close() {
-            self.call(call.call);
+            self.guard(call.call);
         }
         self.host.close();
         let locals = self.locals.take();

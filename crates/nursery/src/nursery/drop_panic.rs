@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 pub(crate) type Panic = Box<dyn Any + Send>;
 
@@ -15,6 +15,27 @@ pub(crate) fn drop_quietly<T>(value: T) {
 pub(crate) fn quietly(f: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
         note_drop_panic(panic);
+    }
+}
+
+/// The first panic of several calls, none of which is to be left out because of it.
+#[derive(Default)]
+pub(crate) struct Panics(Option<Panic>);
+
+impl Panics {
+    pub(crate) fn catch(&mut self, f: impl FnOnce()) {
+        match catch_unwind(AssertUnwindSafe(f)) {
+            Err(panic) if self.0.is_none() => self.0 = Some(panic),
+            Err(panic) => drop_quietly(panic),
+            Ok(()) => {}
+        }
+    }
+
+    /// Goes on with it.
+    pub(crate) fn resume(self) {
+        if let Some(panic) = self.0 {
+            resume_unwind(panic);
+        }
     }
 }
 

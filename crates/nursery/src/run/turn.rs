@@ -101,18 +101,18 @@ impl Run {
         }
         let (woken, calls) = self.inbox.take_woken();
         for task in woken {
-            task.deliver(self);
+            self.guard(|| task.deliver(self)); // a waker of its nursery's owner may be foreign
         }
         // Only those that are there now: a call that queues itself again waits for the next turn.
         for _ in 0..calls {
             if let Some(call) = self.inbox.next_call() {
-                self.call(call.call);
+                self.guard(call.call);
             }
         }
     }
 
-    /// Calls a function of the entry queue.
-    pub(crate) fn call(&self, call: Box<dyn FnOnce() + Send>) {
+    /// Calls a function of the entry queue, or what else is no task's. If it panics, the run ends with that.
+    pub(crate) fn guard(&self, call: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
             self.note_crash(panic);
         }

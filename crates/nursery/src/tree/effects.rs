@@ -1,8 +1,10 @@
 //! [`Effects`]: what follows from a change of the state, and is done when that is no longer borrowed.
 
+use std::iter;
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::nursery::drop_panic::Panics;
 use crate::nursery::erase::Task;
 use crate::nursery::ready::Owner;
 use crate::run::context;
@@ -71,11 +73,17 @@ impl Wakers {
         }
     }
 
+    /// Wakes them. If one panics, the others are woken all the same, and then the panic goes on.
     #[inline]
     pub(crate) fn wake(&mut self) {
-        if let Some(first) = self.first.take() {
-            first.wake();
-            self.rest.drain(..).for_each(Waker::wake);
+        let Some(first) = self.first.take() else { return };
+        if self.rest.is_empty() {
+            return first.wake();
         }
+        let mut panics = Panics::default();
+        for waker in iter::once(first).chain(self.rest.drain(..)) {
+            panics.catch(|| waker.wake());
+        }
+        panics.resume();
     }
 }
