@@ -21,14 +21,15 @@ pub(crate) type Block = Box<[MaybeUninit<Part>]>;
 /// Blocks have from one to so many parts.
 pub(crate) const LARGEST: usize = 32;
 
-/// So many spare blocks of a size are kept, besides as many as are in use.
+/// So many spare blocks of a size are kept, besides as many as are in use. Up to twice as many are let be: to look for them
+/// costs more than one of them.
 const FEW: usize = 1024;
 
 #[derive(Default)]
 pub(crate) struct Pool {
     /// By number of parts, from one on.
     sizes: [OneSize; LARGEST],
-    /// There may be more spare blocks than are to be kept.
+    /// There are many more spare blocks than are to be kept, of some size.
     has_surplus: Cell<bool>,
 }
 
@@ -59,7 +60,7 @@ impl Pool {
         size.used.set(size.used.get().saturating_sub(1));
         let mut spare = size.spare.borrow_mut();
         spare.push(block);
-        if spare.len() > size.used.get() + FEW {
+        if spare.len() > size.used.get() + 2 * FEW {
             self.has_surplus.set(true);
         }
     }
