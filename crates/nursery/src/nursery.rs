@@ -29,6 +29,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -261,6 +262,7 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
             drop(child);
             return Child::gone(place);
         }
+        let child = ManuallyDrop::new(child);
         let birth = self.core.admit(place);
         let done = ChildEnd(self.core.clone());
         Child::new(erase::spawn_scoped(self, child, done, birth), &self.core.run)

@@ -207,13 +207,19 @@ union Content<F, V> {
     value: ManuallyDrop<V>,
 }
 
-/// Makes a task of `future`, and puts it on its list.
+/// Makes a task of `future`, and puts it on its list. That nothing on the way has to drop it lets the compiler take it from
+/// where it was made.
 ///
 /// # Safety
 ///
 /// The caller is the owner of rules 1 and 2: it ends the task before `'a` ends, or is itself forgotten with the borrow
 /// `'a` in it; and it, on the present thread, is the only one to make steps.
-unsafe fn spawn<'a, F, D>(run: &Run, future: F, done: D, birth: Birth) -> Handle<D::Value>
+unsafe fn spawn<'a, F, D>(
+    run: &Run,
+    future: ManuallyDrop<F>,
+    done: D,
+    birth: Birth,
+) -> Handle<D::Value>
 where
     F: Future + 'a,
     D: Finish<F::Output> + 'a,
@@ -235,7 +241,7 @@ where
         cell.write(TaskCell {
             head: Head { common, home: Home::new(born, parent, place, ready) },
             done: UnsafeCell::new(ManuallyDrop::new(done)),
-            content: UnsafeCell::new(Content { future: ManuallyDrop::new(future) }),
+            content: UnsafeCell::new(Content { future }),
             _pinned: PhantomPinned,
         });
     }
@@ -251,7 +257,7 @@ where
 /// Spawns a child that may borrow what outlives the nursery.
 pub(crate) fn spawn_scoped<'scope, 'env, E, F, D>(
     nursery: &'scope Nursery<'scope, 'env, E>,
-    future: F,
+    future: ManuallyDrop<F>,
     done: D,
     birth: Birth,
 ) -> Handle<D::Value>
@@ -274,7 +280,7 @@ where
 {
     // SAFETY: nothing is borrowed, so no borrow can end too early; the lists of a run are run by that run,
     // on its thread, only.
-    unsafe { spawn(run, future, done, birth) }
+    unsafe { spawn(run, ManuallyDrop::new(future), done, birth) }
 }
 
 /// Spawns the main task of a run.
@@ -292,7 +298,7 @@ where
 {
     // SAFETY: the caller is `Guest<'a>`, which holds this `PhantomData`, has a destructor that ends all tasks,
     // and is the only one to run them.
-    unsafe { spawn(run, future, done, birth) }
+    unsafe { spawn(run, ManuallyDrop::new(future), done, birth) }
 }
 
 /// Ends a suspended or queued task: drops its future where it is, on this thread.

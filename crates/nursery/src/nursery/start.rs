@@ -14,6 +14,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
+use std::mem::ManuallyDrop;
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -176,7 +177,7 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
             }
             let (mut pending, status, birth, done) = Pending::begin(&self.core, place);
             let child = async move { child(status).await };
-            pending.adopt(&erase::spawn_scoped(self, child, done, birth));
+            pending.adopt(&erase::spawn_scoped(self, ManuallyDrop::new(child), done, birth));
             pending.wait().await;
             pending.finish()
         }
