@@ -318,10 +318,7 @@ impl<E> Core<E> {
     }
 
     fn add_panic(&self, panic: Panic) {
-        let surplus = {
-            let mut first = self.panic.borrow_mut();
-            if first.is_none() { first.replace(panic) } else { Some(panic) }
-        };
+        let surplus = drop_panic::keep_first(&mut self.panic.borrow_mut(), panic);
         drop(surplus);
     }
 

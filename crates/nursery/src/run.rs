@@ -664,8 +664,8 @@ impl Run {
             task.node_in(&mut state);
         }
         let is_light = |task: &Task| task.wait().light.is_waiting();
-        let tasks = state.nodes.keys().filter_map(|id| state.task(id));
-        let with_light: Vec<Task> = tasks.filter(|task| is_light(task)).cloned().collect();
+        let with_light: Vec<Task> =
+            state.tasks_with_node().filter(|task| is_light(task)).cloned().collect();
         for task in with_light {
             state.settle_light(&task, self.birth());
         }
@@ -732,10 +732,7 @@ impl Run {
     /// Notes the panic of a system task or an entry-queue call: the run will end with it.
     pub(crate) fn note_crash(&self, panic: Panic) {
         self.look_soon();
-        let surplus = {
-            let mut crash = self.crash.borrow_mut();
-            if crash.is_none() { crash.replace(panic) } else { Some(panic) }
-        };
+        let surplus = drop_panic::keep_first(&mut self.crash.borrow_mut(), panic);
         drop(surplus);
     }
 
@@ -756,7 +753,7 @@ impl Run {
         self.host.close();
         let locals = self.locals.take();
         let state = self.state.replace(State::new(self.clock.now()));
-        for task in state.nodes.keys().filter_map(|id| state.task(id)) {
+        for task in state.tasks_with_node() {
             _ = task.queue(); // its nursery is still somewhere, and finds it there when it is dropped
         }
         drop(state);

@@ -78,7 +78,7 @@ pub(crate) fn statistics(run: &Run) -> RunStatistics {
     let mut state = run.state.borrow_mut();
     let without_node = state.tasks_without_node();
     let leaves_that_wait = without_node.iter().filter(|task| !task.wait().is_free());
-    let tasks = state.nodes.keys().filter_map(|id| state.task(id)).chain(&without_node);
+    let tasks = state.tasks_with_node().chain(&without_node);
     let light = tasks.filter(|task| task.wait().light.is_waiting()).count();
     RunStatistics {
         tasks_living: state.tasks + without_node.len(),

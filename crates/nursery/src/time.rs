@@ -208,17 +208,11 @@ impl Scope {
             }
             Left::WithoutNode(_) => {
                 context::leave_within();
-                self.leave_light();
+                if let Scope::Light(_) = self {
+                    *self = Scope::Out;
+                }
                 false // only its own deadline would make it absorb, and that makes a node
             }
-        }
-    }
-
-    #[inline]
-    fn leave_light(&mut self) {
-        if let Scope::Light(light) = self {
-            light.leave();
-            *self = Scope::Out;
         }
     }
 

@@ -46,7 +46,6 @@ use crate::local::Locals;
 use crate::nursery::erase::Task;
 use crate::nursery::ready::Ready;
 use crate::park::breakers::Breakers;
-use crate::run::context::Deferred;
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::tree::children::Children;
 pub(crate) use crate::tree::effects::Effects;
@@ -246,19 +245,19 @@ impl State {
         id
     }
 
-    /// The same, for a scope with a time limit that was deferred.
-    #[inline]
-    pub(crate) fn insert_deferred(
+    /// The same, for a scope that had a time limit before it had a node: `timer` sets that for the node.
+    pub(crate) fn insert_limit(
         &mut self,
         parent: Option<NodeId>,
         born: u32,
-        deferred: &Deferred,
+        place: &'static Location<'static>,
+        timer: impl FnOnce(&mut Deadlines, Target) -> Timer,
     ) -> NodeId {
         let id = self.insert_blank(parent, false, false);
         let new = &mut self.nodes[id];
         new.born = born;
-        new.place = deferred.place;
-        new.kind = Kind::Scope(self.deadlines.set_deferred(Target::Scope(id), deferred));
+        new.place = place;
+        new.kind = Kind::Scope(timer(&mut self.deadlines, Target::Scope(id)));
         self.sweep_fresh();
         self.validate(id);
         id
@@ -461,6 +460,10 @@ impl State {
     pub(crate) fn tasks_without_node(&self) -> Vec<Task> {
         let lists = self.nodes.values().filter_map(Node::list);
         lists.flat_map(|list| list.tasks_without_node()).collect()
+    }
+
+    pub(crate) fn tasks_with_node(&self) -> impl Iterator<Item = &Task> {
+        self.nodes.keys().filter_map(|id| self.task(id))
     }
 
     pub(crate) fn task(&self, id: NodeId) -> Option<&Task> {

@@ -41,6 +41,12 @@ async fn foreign_yield() {
     .await;
 }
 
+async fn foreign_yields(times: usize) {
+    for _ in 0..times {
+        foreign_yield().await;
+    }
+}
+
 async fn park(lot: &ParkingLot<()>) -> Result {
     match lot.park().await {
         Err(ParkError::Cancelled(cancelled)) => Err(cancelled),
@@ -81,9 +87,7 @@ async fn whatever_waits_in_a_time_limit_is_interrupted_by_it() -> Result {
                 let limited = n.start_soon(async {
                     let mut raised = None;
                     let body = async {
-                        for _ in 0..yields {
-                            foreign_yield().await;
-                        }
+                        foreign_yields(yields).await;
                         let waited = wait.await;
                         raised = waited.as_ref().err().map(|error| error.reason().source());
                         waited
@@ -173,13 +177,9 @@ async fn what_a_body_enters_is_below_its_time_limit() -> Result {
     for polls in 0..3 {
         let start = now();
         let done = move_on_after(3 * SECOND, async {
-            for _ in 0..polls {
-                foreign_yield().await;
-            }
+            foreign_yields(polls).await;
             assert_eq!(current_effective_deadline(), EffectiveDeadline::At(start + 3 * SECOND));
-            for _ in 0..polls {
-                foreign_yield().await;
-            }
+            foreign_yields(polls).await;
             shield(async { sleep(4 * SECOND).await }).await?;
             assert_eq!(current_effective_deadline(), EffectiveDeadline::Cancelled);
             checkpoint().await
@@ -187,9 +187,7 @@ async fn what_a_body_enters_is_below_its_time_limit() -> Result {
         .await?;
         assert_eq!((done, now() - start), (None, 4 * SECOND));
         let done = move_on_after(3 * SECOND, async {
-            for _ in 0..polls {
-                foreign_yield().await;
-            }
+            foreign_yields(polls).await;
             open_nursery(async |n| {
                 n.start_soon(sleep_forever());
                 Ok(())
@@ -209,13 +207,9 @@ async fn time_limits_side_by_side_keep_to_themselves() -> Result {
         for polls in 0..3 {
             let start = now();
             let limited = |seconds, yields| async move {
-                for _ in 0..yields {
-                    foreign_yield().await;
-                }
+                foreign_yields(yields).await;
                 let done = move_on_after(seconds * SECOND, async {
-                    for _ in 0..yields {
-                        foreign_yield().await;
-                    }
+                    foreign_yields(yields).await;
                     park(&ParkingLot::new()).await
                 });
                 assert_eq!(done.await?, None);
@@ -479,9 +473,7 @@ async fn a_body_that_panics_leaves_nothing() -> Result {
         for enters in [true, false] {
             let before = statistics();
             let limited = move_on_after(3 * SECOND, async {
-                for _ in 0..polls {
-                    foreign_yield().await;
-                }
+                foreign_yields(polls).await;
                 if enters {
                     _ = current_effective_deadline();
                 }
@@ -511,9 +503,7 @@ async fn what_waits_already_goes_into_the_new_node() -> Result {
     for yields in 0..3 {
         let start = now();
         let done = move_on_after(3 * SECOND, async {
-            for _ in 0..yields {
-                foreign_yield().await;
-            }
+            foreign_yields(yields).await;
             let asks = async {
                 assert_eq!(current_effective_deadline(), EffectiveDeadline::At(start + 3 * SECOND));
                 foreign_pending().await;

@@ -18,16 +18,20 @@ pub(crate) fn quietly(f: impl FnOnce()) {
     }
 }
 
+/// Keeps a panic, unless there is one already. Returns the one that is not kept, to be dropped with nothing borrowed.
+#[must_use]
+pub(crate) fn keep_first(first: &mut Option<Panic>, panic: Panic) -> Option<Panic> {
+    if first.is_none() { first.replace(panic) } else { Some(panic) }
+}
+
 /// The first panic of several calls, none of which is to be left out because of it.
 #[derive(Default)]
 pub(crate) struct Panics(Option<Panic>);
 
 impl Panics {
     pub(crate) fn catch(&mut self, f: impl FnOnce()) {
-        match catch_unwind(AssertUnwindSafe(f)) {
-            Err(panic) if self.0.is_none() => self.0 = Some(panic),
-            Err(panic) => drop_quietly(panic),
-            Ok(()) => {}
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+            drop_quietly(keep_first(&mut self.0, panic));
         }
     }
 
@@ -48,10 +52,7 @@ thread_local! {
 /// Keeps the panic of a value that was dropped, unless there is one already.
 pub(super) fn note_drop_panic(panic: Panic) {
     HAS_DROP_PANIC.set(true);
-    let surplus = DROP_PANIC.try_with(|first| {
-        let mut first = first.borrow_mut();
-        if first.is_none() { first.replace(panic) } else { Some(panic) }
-    });
+    let surplus = DROP_PANIC.try_with(|first| keep_first(&mut first.borrow_mut(), panic));
     if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(surplus))) {
         #[expect(clippy::mem_forget, reason = "nothing else is sure not to panic")]
         std::mem::forget(worse); // the panic of a panic: who knows what its end would bring

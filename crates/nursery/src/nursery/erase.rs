@@ -452,7 +452,7 @@ impl Task {
     pub(crate) fn node(&self, run: &Run) -> NodeId {
         match self.known_node() {
             Some(node) => node,
-            None => self.enter_tree(&mut run.state.borrow_mut(), None),
+            None => self.node_in(&mut run.state.borrow_mut()),
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use slotmap::{Key as _, KeyData};
 
-use crate::deadlines::{Tick, nanos};
+use crate::deadlines::{Deadlines, Tick, nanos};
 use crate::nursery::erase::{Current, Task};
 use crate::run::Run;
 use crate::run::inbox::Inbox;
@@ -367,7 +367,8 @@ fn enter_deferred_now() {
             task.wait().keep_within();
             return state.settle_light(&task, run.birth());
         }
-        let node = state.insert_deferred(parent, run.birth(), &deferred);
+        let timer = |deadlines: &mut Deadlines, target| deadlines.set_deferred(target, &deferred);
+        let node = state.insert_limit(parent, run.birth(), deferred.place, timer);
         state.move_within(&task, Within::Deferred, node);
         Some(node)
     });

@@ -28,7 +28,7 @@ use crate::nursery::erase::Task;
 use crate::run::Run;
 use crate::run::context::{self, Deferred, DeferredGuard};
 use crate::scope::frame::Frame;
-use crate::tree::{Kind, Node, NodeId, State};
+use crate::tree::{NodeId, State};
 use crate::wait::own::Within;
 
 /// The room for a light scope in the cell of a task. Free, it is empty.
@@ -114,20 +114,6 @@ impl Light {
         Frame::of(self.run.clone(), node.expect("settled"))
     }
 
-    /// Leaves it.
-    #[inline]
-    pub(crate) fn leave(&self) {
-        let wait = self.task.wait();
-        if wait.light.place.take().is_some() {
-            let timer = wait.timer.take();
-            if matches!(timer, Timer::At { .. }) && !self.run.is_closed() {
-                self.run.state.borrow_mut().forget_timer(timer);
-            }
-        } else if let Some(node) = wait.light.node.take() {
-            self.leave_node(node);
-        }
-    }
-
     #[cold]
     fn leave_node(&self, node: NodeId) {
         let node = self.run.state.borrow_mut().remove(node);
@@ -137,7 +123,15 @@ impl Light {
 
 impl Drop for Light {
     fn drop(&mut self) {
-        self.leave();
+        let wait = self.task.wait();
+        if wait.light.place.take().is_some() {
+            let timer = wait.timer.take();
+            if matches!(timer, Timer::At { .. }) && !self.run.is_closed() {
+                self.run.state.borrow_mut().forget_timer(timer);
+            }
+        } else if let Some(node) = wait.light.node.take() {
+            self.leave_node(node);
+        }
     }
 }
 
@@ -154,15 +148,11 @@ impl State {
         // A task that has ended has left it to somebody, who will take it to where it is polled.
         let own = if task.has_ended() { None } else { Some(task.node_in(self)) };
         let above = task.wait().node_within().or(own);
-        let mut node = Node::new(Kind::Scope(Timer::Never), place);
-        node.born = born;
-        let id = self.insert(above, node);
+        let own_timer = task.wait().timer.take();
+        let id = self.insert_limit(above, born, place, |deadlines, target| {
+            deadlines.hand_on(own_timer, target)
+        });
         task.wait().light.node.set(Some(id));
-        let timer = self.deadlines.hand_on(task.wait().timer.take(), Target::Scope(id));
-        if let Some(own) = self.nodes[id].timer_mut() {
-            *own = timer;
-        }
-        self.sweep_fresh();
         self.move_within(task, Within::Light, id);
         Some(id)
     }
