@@ -32,10 +32,27 @@ impl<T> Gaps<T> {
     pub(crate) fn remove(&mut self, index: u32) -> (Option<T>, bool) {
         let entry = self.list.get_mut(index as usize).and_then(Option::take);
         self.gaps += usize::from(entry.is_some());
+        self.drop_gaps_at_end();
+        (entry, self.list.len() > FEW && self.gaps > self.list.len() / 2)
+    }
+
+    /// Gives away all for which `leaves` is true.
+    #[inline]
+    pub(crate) fn give(&mut self, mut leaves: impl FnMut(&T) -> bool, mut to: impl FnMut(T)) {
+        for entry in &mut self.list {
+            if let Some(entry) = entry.take_if(|entry| leaves(entry)) {
+                self.gaps += 1;
+                to(entry);
+            }
+        }
+        self.drop_gaps_at_end();
+    }
+
+    #[inline]
+    fn drop_gaps_at_end(&mut self) {
         while self.list.pop_if(|last| last.is_none()).is_some() {
             self.gaps -= 1;
         }
-        (entry, self.list.len() > FEW && self.gaps > self.list.len() / 2)
     }
 
     /// Takes the gaps out, and gives the entries their new indices.

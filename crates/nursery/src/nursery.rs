@@ -210,6 +210,8 @@ pub(crate) struct Core<E> {
     errors: RefCell<Vec<E>>,
     /// The first panic of the body or a child.
     panic: RefCell<Option<Panic>>,
+    /// It has cancelled itself because something failed.
+    has_cancelled: Cell<bool>,
     /// Invariant 1.
     live: Cell<usize>,
     /// Invariant 2.
@@ -232,6 +234,7 @@ impl<'scope, 'env, E: TaskError> Nursery<'scope, 'env, E> {
             ready,
             errors: RefCell::default(),
             panic: RefCell::default(),
+            has_cancelled: Cell::new(false),
             live: Cell::new(0),
             closed: Cell::new(false),
             scope: OnceCell::new(),
@@ -297,9 +300,18 @@ impl<E> Core<E> {
     }
 
     /// Cancels the nursery because something of `task` failed.
+    #[inline]
     fn cancel_because(&self, text: &str, task: impl Fn() -> Option<NodeId>) {
+        // Of many that end one after the other, one cancels.
+        if !self.has_cancelled.replace(true) {
+            self.cancel_once(text, task);
+        }
+    }
+
+    #[cold]
+    fn cancel_once(&self, text: &str, task: impl Fn() -> Option<NodeId>) {
         if self.run.state.borrow().nodes.get(self.node).is_some_and(|node| node.called) {
-            return; // of many that end one after the other, one cancels
+            return; // and no name is needed
         }
         let task = task();
         self.run.change(|state, fx| {

@@ -672,8 +672,14 @@ impl Run {
     }
 
     /// Takes an ended task's node out; breaks the lots it was to break.
+    #[inline]
     pub(crate) fn end_of_task(&self, task: &Task) {
-        let Some(id) = task.leave_tree() else { return };
+        if let Some(id) = task.leave_tree() {
+            self.end_of_node(id);
+        }
+    }
+
+    fn end_of_node(&self, id: NodeId) {
         let (node, has_breakers) = {
             let mut state = self.state.borrow_mut();
             (state.discard(id), state.breakers.set_aside(id))

@@ -324,8 +324,15 @@ impl Slot {
     }
 
     /// Makes a wait that was just registered end at a time.
+    #[inline]
     pub(crate) fn set_limit(&self, limit: Limit) {
-        if let (Some((run, waiter)), false) = (&self.entry, limit == Limit::Never) {
+        if limit != Limit::Never {
+            self.set_timer(limit);
+        }
+    }
+
+    fn set_timer(&self, limit: Limit) {
+        if let Some((run, waiter)) = &self.entry {
             if let Waiter::Own(task, _) = waiter
                 && task.wait().light.is_waiting()
             {
@@ -420,10 +427,28 @@ impl Slot {
     }
 
     /// Withdraws the wait, and says in which state it was.
-    #[inline]
+    #[inline(always)] // nothing is left to drop then, which the compiler is to see
     pub(crate) fn withdraw(&mut self) -> Option<WaitState> {
-        let (run, waiter) = self.entry.take()?;
-        match waiter {
+        let (run, waiter) = self.entry.as_ref()?;
+        let state = waiter.withdraw(run); // where it is: on its way through the stack it would be stored by parts
+        self.entry = None;
+        state
+    }
+}
+
+impl Waiter {
+    /// Ends its wait, and says in which state it was.
+    #[inline]
+    fn withdraw(&self, run: &Run) -> Option<WaitState> {
+        let alone = match self {
+            Waiter::Own(task, _) => task.wait().end_alone(task.seat()),
+            Waiter::Apart(_) => None,
+        };
+        alone.or_else(|| self.withdraw_everywhere(run))
+    }
+
+    fn withdraw_everywhere(&self, run: &Run) -> Option<WaitState> {
+        match self {
             Waiter::Own(task, _) => {
                 let ended = task.wait().end()?;
                 let is_elsewhere = task.seat() != ended.node;
@@ -443,7 +468,7 @@ impl Slot {
             }
             Waiter::Apart(id) => {
                 let mut state = run.state.borrow_mut();
-                let mut wait = state.remove_apart(id)?;
+                let mut wait = state.remove_apart(*id)?;
                 state.forget_wait(wait.outside, wait.timer);
                 drop(state); // its waker is dropped outside the borrow
                 if let Some(place) = wait.place.take() {
@@ -456,11 +481,9 @@ impl Slot {
 }
 
 impl Drop for Slot {
-    #[inline]
+    #[inline(always)] // see `withdraw`
     fn drop(&mut self) {
-        if self.entry.is_some() {
-            self.withdraw();
-        }
+        self.withdraw();
     }
 }
 

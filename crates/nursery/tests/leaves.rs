@@ -11,7 +11,7 @@ use futures_util::future::{join, poll_immediate};
 use nursery::lowlevel::{ParkingLot, statistics, tasks};
 use nursery::{
     Builder, CancelReason, CancelScope, CancelSource, Cancelled, Child, Clock, Idle, OnIdle,
-    SystemClock, checkpoint, open_nursery, sleep, sleep_forever, tree,
+    SystemClock, checkpoint, open_nursery, shield, sleep, sleep_forever, tree,
 };
 use nursery_testing::wait_all_tasks_blocked;
 
@@ -206,35 +206,75 @@ async fn a_nursery_that_is_dropped_drops_its_children_oldest_first() -> Result {
             self.1.borrow_mut().push(self.0);
         }
     }
-    let dropped = Rc::<RefCell<Vec<u32>>>::default();
-    let noted = dropped.clone();
-    let mut nursery: Boxed<'_> = Box::pin(open_nursery(async move |n| -> Result {
-        let start = |number| {
-            let noted = Noted(number, noted.clone());
-            let child = n.start_soon(async move {
-                let _noted = noted;
-                sleep_forever().await
-            });
-            if number % 3 == 0 {
-                child.set_name("with a node");
-            }
-        };
-        (0..6).for_each(start);
-        checkpoint().await?;
-        sleep(SECOND).await?;
-        (6..12).for_each(start);
-        sleep_forever().await
-    }));
-    assert!(poll_immediate(&mut nursery).await.is_none());
-    for _ in 0..4 {
-        checkpoint().await?;
+    for is_cancelled in [false, true] {
+        let dropped = Rc::<RefCell<Vec<u32>>>::default();
+        let (noted, scope) = (dropped.clone(), RefCell::new(None));
+        let mut nursery: Boxed<'_> = Box::pin(open_nursery(async |n| -> Result {
+            *scope.borrow_mut() = Some(n.cancel_scope().clone());
+            let start = |number| {
+                let noted = Noted(number, noted.clone());
+                let child = n.start_soon(async move {
+                    let _noted = noted;
+                    sleep_forever().await
+                });
+                if number % 3 == 0 {
+                    child.set_name("with a node");
+                }
+            };
+            (0..6).for_each(start);
+            checkpoint().await?;
+            sleep(SECOND).await?;
+            (6..12).for_each(start);
+            sleep_forever().await
+        }));
         assert!(poll_immediate(&mut nursery).await.is_none());
+        for _ in 0..4 {
+            checkpoint().await?;
+            assert!(poll_immediate(&mut nursery).await.is_none());
+        }
+        sleep(2 * SECOND).await?;
+        assert!(poll_immediate(&mut nursery).await.is_none(), "the last six have not run");
+        assert!(dropped.borrow().is_empty());
+        if is_cancelled {
+            // The leaves are on their way to their next step.
+            scope.take().expect("open").cancel();
+        }
+        drop(nursery);
+        assert!(dropped.borrow().iter().copied().eq(0..12), "{dropped:?}");
     }
-    sleep(2 * SECOND).await?;
-    assert!(poll_immediate(&mut nursery).await.is_none(), "the last six have not run");
-    assert!(dropped.borrow().is_empty());
-    drop(nursery);
-    assert!(dropped.borrow().iter().copied().eq(0..12), "{dropped:?}");
+    Ok(())
+}
+
+/// One waits for something that no cancellation interrupts.
+#[nursery_testing::test]
+async fn interrupted_leaves_are_seen_until_they_end() -> Result {
+    for (what, ask) in ASKS {
+        let before = statistics();
+        let (send, foreign) = tokio::sync::oneshot::channel::<()>();
+        open_nursery(async |n| {
+            let sleeper = n.start_soon(sleep_forever());
+            n.start_soon(sleep_forever());
+            let stubborn = n.start_soon(async {
+                foreign.await.expect("it is sent");
+                Ok(())
+            });
+            checkpoint().await?;
+            checkpoint().await?;
+            n.cancel_scope().cancel();
+            assert_eq!(statistics().tasks_living, before.tasks_living + 3, "{what}");
+            assert_eq!(statistics().nodes, before.nodes + 4, "{what}");
+            ask(&sleeper);
+            ask(&stubborn);
+            assert_eq!(statistics().tasks_living, before.tasks_living + 3, "{what}");
+            shield(async { checkpoint().await }).await?;
+            shield(async { checkpoint().await }).await?;
+            assert_eq!(statistics().tasks_living, before.tasks_living + 1, "{what}");
+            send.send(()).expect("somebody waits");
+            Ok::<(), Cancelled>(())
+        })
+        .await?;
+        assert_eq!(statistics(), before, "{what}");
+    }
     Ok(())
 }
 

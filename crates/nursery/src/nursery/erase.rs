@@ -44,6 +44,8 @@
     reason = "children may borrow what outlives their nursery; see the rules above"
 )]
 
+pub(crate) mod memory;
+
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
@@ -59,7 +61,8 @@ use std::{process, thread};
 use crate::instrument::Instrument;
 use crate::nursery::Nursery;
 use crate::nursery::drop_panic::{drop_quietly, note_drop_panic};
-use crate::nursery::pool::{self, Block, Part, Pool};
+use crate::nursery::erase::memory::{Block, Part, Share};
+use crate::nursery::pool::{self, Pool};
 use crate::nursery::ready::{Owner, Ready};
 use crate::run::Run;
 use crate::run::context::{self, Frame};
@@ -83,7 +86,7 @@ const WATCHED: u16 = 16;
 const IN_TREE: u16 = 32;
 /// It has no place in the tree any more.
 const LEFT: u16 = 64;
-/// It is among the leaves of its list: it has waited, and has no node.
+/// It is among the leaves of its list: it has waited, and has no node, and has not been interrupted since.
 const LEAF: u16 = 128;
 /// The content is the value.
 const VALUE: u16 = 256;
@@ -104,6 +107,8 @@ struct Common {
     generation: u32,
     inbox: &'static Inbox,
     actions: &'static Actions,
+    /// What the memory is a part of, if it is from the pool.
+    share: Option<Share>,
 }
 
 /// What only the home thread may look at.
@@ -158,8 +163,8 @@ struct Actions {
     clear: unsafe fn(&Task),
     /// Moves the value, if there is one, to an `Option` of its type. The task has ended.
     take: unsafe fn(&Task, *mut ()),
-    /// Frees the memory. Nobody points to it any more, and nothing is in it.
-    free: unsafe fn(NonNull<Head>),
+    /// Frees the memory; in the run, if that is known. Nobody points to it any more, and nothing is in it.
+    free: unsafe fn(NonNull<Head>, Option<&Run>),
 }
 
 /// What is to be done when a task ends.
@@ -227,15 +232,16 @@ where
 {
     let Birth { parent, place, extra, in_tree } = birth;
     let ready = NonNull::from(&**done.ready());
+    // It is put together in its place: nothing happens on the way that might need it elsewhere.
+    let (cell, share) = TaskCell::<F, D>::allocate(&run.pool);
     let common = Common {
         refs: AtomicU32::new(1),
         inbox: run.inbox,
         generation: run.generation,
         actions: TaskCell::<F, D>::ACTIONS,
+        share,
     };
     let born = run.birth();
-    // It is put together in its place: nothing happens on the way that might need it elsewhere.
-    let cell = TaskCell::<F, D>::allocate(&run.pool);
     // SAFETY: the memory is ours, and is that of a cell.
     unsafe {
         cell.write(TaskCell {
@@ -343,17 +349,23 @@ impl Clone for Task {
 impl Drop for Task {
     #[inline]
     fn drop(&mut self) {
+        self.let_go(None);
+    }
+}
+
+impl Task {
+    /// It is dropped; in its run, if that is known.
+    #[inline]
+    fn let_go(&mut self, run: Option<&Run>) {
         let home = self.home();
         let left = home.tasks.get() - 1;
         home.tasks.set(left);
         if left == 0 && self.has(ENDED) {
             // SAFETY: this was the last `Task`; they count as one.
-            unsafe { release(self.0) };
+            unsafe { release(self.0, run) };
         }
     }
-}
 
-impl Task {
     fn head(&self) -> &Head {
         // SAFETY: a `Task` keeps its cell.
         unsafe { self.0.as_ref() }
@@ -504,27 +516,44 @@ impl Task {
     #[inline]
     fn leave_leaves(&self) {
         if self.has(LEAF) {
-            self.unmark(LEAF);
-            let leaf = self.ready().remove_leaf(self.home().leaf.get());
-            debug_assert!(leaf.is_some_and(|leaf| leaf.is(self)), "its index");
+            self.leave_leaves_now();
         }
+    }
+
+    #[inline(never)]
+    fn leave_leaves_now(&self) {
+        self.unmark(LEAF);
+        let leaf = self.ready().remove_leaf(self.home().leaf.get());
+        debug_assert!(leaf.is_some_and(|leaf| leaf.is(self)), "its index");
     }
 
     /// Puts the task on its list. `None`: it is there already, or will be, or has ended. Otherwise returned is whether
     /// the list's [owner](Self::take_owner) is to be woken.
     #[inline]
     pub(crate) fn queue(&self) -> Option<bool> {
+        self.goes_on_list(0).then(|| self.ready().push(self.clone()))
+    }
+
+    /// A leaf that goes on its list is none any more: returns whether the caller is to put it there.
+    #[inline]
+    pub(crate) fn leaf_goes_on_list(&self) -> bool {
+        self.goes_on_list(LEAF)
+    }
+
+    /// It is to go on its list, unless it is there already, or will be, or has ended; and has a flag no more then.
+    #[inline]
+    fn goes_on_list(&self, but: u16) -> bool {
         let flags = &self.home().flags;
         let before = flags.get();
         if before & (QUEUED | RUNNING | ENDED | AGAIN) == 0 {
-            flags.set(before | QUEUED);
-            return Some(self.ready().push(self.clone()));
+            flags.set(before & !but | QUEUED);
+            return true;
         }
         if before & (RUNNING | ENDED | AGAIN) == RUNNING {
             flags.set(before | AGAIN);
             self.ready().load.add(1); // that is something to do, too
         }
-        None
+        false
     }
 
     /// It has been taken off its list, by the list itself.
@@ -593,6 +622,7 @@ impl Task {
             // SAFETY: of its own type; it is its owner's turn (rule 2).
             unsafe { (self.common().actions.step)(&self, run) };
         }
+        ManuallyDrop::new(self).let_go(Some(run));
     }
 
     fn wake_joiner(&self, run: &Run) {
@@ -691,27 +721,31 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
 
     /// Memory for one, from a pool if that has such.
     #[inline]
-    fn allocate(pool: &Pool) -> NonNull<Self> {
+    fn allocate(pool: &Pool) -> (NonNull<Self>, Option<Share>) {
         match Self::PARTS {
-            Some(parts) => NonNull::from(Box::leak(pool.take(parts))).cast(),
-            None => NonNull::from(Box::leak(Box::<Self>::new_uninit())).cast(),
+            Some(parts) => {
+                let Block { at, share } = pool.take(parts);
+                (at.cast(), Some(share))
+            }
+            None => (NonNull::from(Box::leak(Box::<Self>::new_uninit())).cast(), None),
         }
     }
 
     /// See [`Actions::free`].
-    unsafe fn free(head: NonNull<Head>) {
-        let Some(parts) = Self::PARTS else {
+    unsafe fn free(mut head: NonNull<Head>, run: Option<&Run>) {
+        // SAFETY: by the caller's promise: we are alone.
+        let common = unsafe { &mut head.as_mut().common };
+        let (Some(parts), Some(share)) = (Self::PARTS, common.share.take()) else {
             // SAFETY: `allocate` made it of this box. Nothing is left in it.
             return drop(unsafe { Box::from_raw(head.cast::<MaybeUninit<Self>>().as_ptr()) });
         };
-        // SAFETY: by the caller's promise.
-        let common = unsafe { &head.as_ref().common };
+        let block = Block { at: head.cast(), share };
+        if let Some(run) = run {
+            return run.pool.put(block, parts);
+        }
         let is_home = context::is_home(common.inbox, common.generation);
-        let block = NonNull::slice_from_raw_parts(head.cast::<MaybeUninit<Part>>(), parts);
-        // SAFETY: `allocate` made it of this box.
-        let block: Block = unsafe { Box::from_raw(block.as_ptr()) };
         context::with_run(|run| match run {
-            Some(run) if is_home => run.pool.put(block),
+            Some(run) if is_home => run.pool.put(block, parts),
             _ => drop(block),
         });
     }
@@ -906,7 +940,7 @@ impl Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         // SAFETY: a `Sent` counts in `refs`.
-        unsafe { release(self.0) };
+        unsafe { release(self.0, None) };
     }
 }
 
@@ -922,7 +956,7 @@ unsafe fn retain(head: NonNull<Head>) {
 }
 
 /// Takes a reference away. With the last one the memory goes; the task has ended (rule 3).
-unsafe fn release(head: NonNull<Head>) {
+unsafe fn release(head: NonNull<Head>, run: Option<&Run>) {
     // SAFETY: the caller has a reference.
     let common = unsafe { &head.as_ref().common };
     // Whoever has the only one is alone.
@@ -933,7 +967,7 @@ unsafe fn release(head: NonNull<Head>) {
         fence(Ordering::Acquire);
     }
     // SAFETY: that was the last reference; the task has ended, so that nothing is in the cell.
-    unsafe { (common.actions.free)(head) };
+    unsafe { (common.actions.free)(head, run) };
 }
 
 fn head_of(waker: *const ()) -> NonNull<Head> {
@@ -974,5 +1008,5 @@ unsafe fn wake_by_ref(waker: *const ()) {
 
 unsafe fn drop_waker(waker: *const ()) {
     // SAFETY: the waker counts in `refs`.
-    unsafe { release(head_of(waker)) };
+    unsafe { release(head_of(waker), None) };
 }

@@ -6,17 +6,15 @@
 //! It does not outgrow the tasks for long. When many have gone, perhaps all at once, their blocks are freed when the run
 //! has nothing else to do; a few at a time if it always has.
 //!
-//! With `--cfg nursery_no_pool` nothing is kept, so that the tools that look for uses of freed memory see them.
+//! Where there are many tasks of a size, blocks are cut from chunks: the allocator is asked less often. A chunk is freed
+//! with the last of its blocks, so that a task may keep the memory of [`AT_ONCE`].
+//!
+//! With `--cfg nursery_no_pool` nothing is kept, and nothing cut, so that the tools that look for uses of freed memory see
+//! them.
 
 use std::cell::{Cell, RefCell};
-use std::mem::MaybeUninit;
 
-/// A part of a block.
-#[derive(Clone, Copy)]
-#[repr(C, align(16))]
-pub(crate) struct Part([u8; 16]);
-
-pub(crate) type Block = Box<[MaybeUninit<Part>]>;
+use crate::nursery::erase::memory::{self, Block};
 
 /// Blocks have from one to so many parts.
 pub(crate) const LARGEST: usize = 32;
@@ -24,6 +22,9 @@ pub(crate) const LARGEST: usize = 32;
 /// So many spare blocks of a size are kept, besides as many as are in use. Up to twice as many are let be: to look for them
 /// costs more than one of them.
 const FEW: usize = 1024;
+
+/// So many blocks are cut from a chunk, or, if there are fewer tasks of the size, as many as these.
+const AT_ONCE: usize = 16;
 
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -45,18 +46,19 @@ impl Pool {
     #[inline]
     pub(crate) fn take(&self, parts: usize) -> Block {
         let size = &self.sizes[parts - 1];
-        size.used.set(size.used.get() + 1);
-        let spare = size.spare.borrow_mut().pop();
-        spare.unwrap_or_else(|| Box::new_uninit_slice(parts))
+        let used = size.used.get();
+        size.used.set(used + 1);
+        let mut spare = size.spare.borrow_mut();
+        spare.pop().unwrap_or_else(|| allocate(parts, used, &mut spare))
     }
 
-    /// Puts a block back. It may come from elsewhere.
-    #[inline]
-    pub(crate) fn put(&self, block: Block) {
+    /// Puts a block of `parts` back. It may come from elsewhere.
+    #[inline(always)] // the size is known to the caller
+    pub(crate) fn put(&self, block: Block, parts: usize) {
         if cfg!(nursery_no_pool) {
             return;
         }
-        let size = &self.sizes[block.len() - 1];
+        let size = &self.sizes[parts - 1];
         size.used.set(size.used.get().saturating_sub(1));
         let mut spare = size.spare.borrow_mut();
         spare.push(block);
@@ -90,6 +92,14 @@ impl Pool {
     }
 }
 
+/// Gets a block, and some to spare.
+#[cold]
+fn allocate(parts: usize, used: usize, spare: &mut Vec<Block>) -> Block {
+    let blocks = if cfg!(nursery_no_pool) { 1 } else { used.clamp(1, AT_ONCE) };
+    memory::allocate(blocks, parts, spare);
+    spare.pop().expect("one at least")
+}
+
 #[cfg(all(test, not(nursery_no_pool)))]
 mod tests {
     use super::*;
@@ -102,27 +112,49 @@ mod tests {
     fn what_was_put_back_last_is_taken_first() {
         let pool = Pool::default();
         let (a, b, other) = (pool.take(2), pool.take(2), pool.take(3));
-        let (at_a, at_b) = (a.as_ptr(), b.as_ptr());
-        pool.put(a);
-        pool.put(b);
-        pool.put(other);
+        let (at_a, at_b) = (a.at, b.at);
+        pool.put(a, 2);
+        pool.put(b, 2);
+        pool.put(other, 3);
         let (last, first) = (pool.take(2), pool.take(2));
-        assert_eq!((last.as_ptr(), first.as_ptr()), (at_b, at_a));
-        assert_eq!((pool.take(2).len(), spare(&pool, 2), spare(&pool, 3)), (2, 0, 1));
+        assert_eq!((last.at, first.at), (at_b, at_a));
+        assert_eq!((spare(&pool, 2), spare(&pool, 3)), (0, 1));
     }
 
     #[test]
     fn after_a_crowd_has_gone_few_blocks_are_kept() {
         let pool = Pool::default();
         let mut crowd: Vec<Block> = (0..10 * FEW).map(|_| pool.take(1)).collect();
-        crowd.drain(..3 * FEW).for_each(|block| pool.put(block));
+        let left_over = spare(&pool, 1);
+        assert!(left_over < AT_ONCE);
+        crowd.drain(..3 * FEW).for_each(|block| pool.put(block, 1));
         pool.trim(usize::MAX);
-        assert_eq!(spare(&pool, 1), 3 * FEW, "most may come back");
-        crowd.drain(..).for_each(|block| pool.put(block));
-        assert_eq!(spare(&pool, 1), 10 * FEW);
+        assert_eq!(spare(&pool, 1), 3 * FEW + left_over, "most may come back");
+        crowd.drain(..).for_each(|block| pool.put(block, 1));
+        assert_eq!(spare(&pool, 1), 10 * FEW + left_over);
         pool.trim(FEW);
-        assert_eq!(spare(&pool, 1), 9 * FEW, "a few at a time");
+        assert_eq!(spare(&pool, 1), 9 * FEW + left_over, "a few at a time");
         pool.trim(usize::MAX);
         assert_eq!((spare(&pool, 1), pool.has_surplus.get()), (FEW, false));
+    }
+
+    #[test]
+    fn the_more_tasks_of_a_size_the_more_blocks_are_got_at_once() {
+        let pool = Pool::default();
+        let mut blocks = Vec::new();
+        let mut left_over = || {
+            blocks.push(pool.take(5));
+            spare(&pool, 5)
+        };
+        assert_eq!([(); 9].map(|()| left_over()), [0, 0, 1, 0, 3, 2, 1, 0, 7]);
+    }
+
+    #[test]
+    fn blocks_that_are_got_at_once_lie_side_by_side() {
+        let pool = Pool::default();
+        let blocks: Vec<Block> = (0..3 * AT_ONCE).map(|_| pool.take(3)).collect();
+        let last = &blocks[2 * AT_ONCE + 1..];
+        let distance = |pair: &[Block]| pair[1].at.addr().get() - pair[0].at.addr().get();
+        assert!(last.windows(2).all(|pair| distance(pair) == 3 * 16));
     }
 }

@@ -35,7 +35,7 @@ impl Load {
 pub(crate) struct Ready {
     list: RefCell<VecDeque<Task>>,
     pub(crate) load: Load,
-    /// The nursery's leaves: tasks that have waited, and have no node. Each knows its index.
+    /// The nursery's leaves: tasks that have waited, and have no node. Each knows its index. Who is interrupted leaves.
     leaves: RefCell<Gaps<Task>>,
     /// Who polls the nursery. Absent while it does, and once it has been woken.
     owner: RefCell<Option<Owner>>,
@@ -48,6 +48,14 @@ pub(crate) struct Ready {
 
 /// So much room for entries is kept when there are none.
 const LONG: usize = 1024;
+
+/// The first room for entries.
+const SHORT: usize = 16;
+
+#[cold]
+fn grow(list: &mut VecDeque<Task>) {
+    list.reserve(list.len().max(SHORT));
+}
 
 /// Who is to be woken when something is put on a list.
 pub(crate) enum Owner {
@@ -112,7 +120,12 @@ impl Ready {
     /// The same, of a task that is to poll again, and so is counted already.
     #[must_use]
     pub(crate) fn push_again(&self, task: Task) -> bool {
-        self.list.borrow_mut().push_back(task);
+        let mut list = self.list.borrow_mut();
+        if list.len() == list.capacity() {
+            grow(&mut list);
+        }
+        list.push_back(task);
+        drop(list);
         !self.polling.get() && self.owner.borrow().is_some()
     }
 
@@ -241,10 +254,19 @@ impl Ready {
         leaf
     }
 
-    /// Interrupts the waits of the leaves: the nursery's node has become cancelled.
+    /// Interrupts the waits of the leaves: the nursery's node has become cancelled. They go on the list, where they are no
+    /// leaves any more; one by one this would cost more.
     pub(crate) fn cancel_leaves(&self, fx: &mut Effects) {
-        for leaf in self.leaves.borrow().iter() {
-            leaf.wait().wake(leaf, WaitState::Cancelled, fx);
+        let mut list = self.list.borrow_mut();
+        let before = list.len();
+        let goes =
+            |leaf: &Task| leaf.wait().take_result(WaitState::Cancelled) && leaf.leaf_goes_on_list();
+        self.leaves.borrow_mut().give(goes, |leaf| list.push_back(leaf));
+        let added = list.len() - before;
+        drop(list);
+        if added > 0 {
+            self.load.add(added);
+            fx.wake_owner_of(self);
         }
     }
 

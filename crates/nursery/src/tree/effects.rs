@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::nursery::drop_panic::Panics;
 use crate::nursery::erase::Task;
-use crate::nursery::ready::Owner;
+use crate::nursery::ready::{Owner, Ready};
 use crate::run::context;
 use crate::tree::NodeId;
 
@@ -30,13 +30,18 @@ impl Effects {
     #[inline]
     pub(crate) fn wake_task(&mut self, task: &Task) {
         if self.queue(task) {
-            self.wake_owner_of(task);
+            self.wake_upwards(task.take_owner());
         }
     }
 
+    /// Something has been put on a list: who polls it is woken, up to the root.
+    pub(crate) fn wake_owner_of(&mut self, list: &Ready) {
+        self.is_scheduled = true;
+        self.wake_upwards(list.take_owner());
+    }
+
     #[inline(never)]
-    fn wake_owner_of(&mut self, task: &Task) {
-        let mut owner = task.take_owner();
+    fn wake_upwards(&mut self, mut owner: Option<Owner>) {
         loop {
             match owner {
                 Some(Owner::Task(next)) if self.queue(&next) => owner = next.take_owner(),

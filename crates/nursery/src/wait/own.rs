@@ -90,8 +90,29 @@ impl OwnWait {
         number
     }
 
-    /// Ends it.
+    /// Ends it, if nothing outside the cell knows of it. `seat` is that of its task.
     #[inline]
+    pub(super) fn end_alone(&self, seat: NodeId) -> Option<WaitState> {
+        if self.outside.get() || self.node.get() != seat || self.has_timer() || self.is_parked() {
+            return None;
+        }
+        self.state.take()
+    }
+
+    fn has_timer(&self) -> bool {
+        !self.light.is_waiting() && self.timer.get() != Timer::Never
+    }
+
+    fn is_parked(&self) -> bool {
+        let lot = self.lot.take();
+        let is_parked = lot.is_some();
+        if is_parked {
+            self.lot.set(lot);
+        }
+        is_parked
+    }
+
+    /// Ends it.
     pub(super) fn end(&self) -> Option<Ended> {
         Some(Ended {
             state: self.state.take()?,
@@ -209,13 +230,22 @@ impl OwnWait {
     /// Gives it its result, unless it has one. Returns whether it took it.
     #[inline]
     pub(crate) fn wake(&self, task: &Task, result: WaitState, fx: &mut Effects) -> bool {
+        let is_taken = self.take_result(result);
+        if is_taken {
+            fx.wake_task(task);
+        }
+        is_taken
+    }
+
+    /// The same, without a word to its task.
+    #[inline]
+    pub(crate) fn take_result(&self, result: WaitState) -> bool {
         let is_waiting = self.state.get() == Some(WaitState::Waiting);
         if is_waiting {
             self.state.set(Some(result));
             if let Some(place) = self.take_place() {
                 place.leave();
             }
-            fx.wake_task(task);
         }
         is_waiting
     }
