@@ -500,10 +500,11 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Drive { owner: Owner { core, frame }, body, body_ended, result, exit } = &mut *self;
         core.ready.begin_poll();
-        // What the body starts or wakes now runs in the next turn.
+        // What the body starts or wakes now runs in the next turn. Which of the two comes first is left to chance.
         let batch = core.ready.order_batch(&core.run);
         frame.inside(|| {
-            let body_first = !*body_ended && core.run.coin();
+            // With no children it does not matter: then this is no branch that nobody can predict.
+            let body_first = !*body_ended && (core.run.coin() | (batch == 0));
             if body_first {
                 *body_ended = poll_body(core, body, result, cx);
             }

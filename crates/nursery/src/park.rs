@@ -50,7 +50,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// A new one, at the end of a lot.
-    #[inline]
+    #[inline(always)] // it would go through memory
     pub(crate) fn at_the_end(lot: &Rc<LotCore>, waiter: &Waiter) -> Place {
         Place { lot: lot.clone(), ticket: lot.append(waiter.clone()) }
     }
@@ -141,10 +141,22 @@ impl LotCore {
             let State { nodes, breakers, .. } = &mut *run.state.borrow_mut();
             let is_there = nodes.contains_key(node);
             if is_there {
-                breakers.add(node, self);
+                breakers.add(node, self.clone());
             }
             is_there
         })
+    }
+
+    /// Takes one breaker out, and adds another, if anybody is parked. Returns whether it did.
+    #[inline]
+    fn pass_breaker(self: &Rc<Self>, run: &Run, former: Option<TaskId>, next: TaskId) -> bool {
+        let State { nodes, breakers, .. } = &mut *run.state.borrow_mut();
+        let former = former.and_then(|task| breakers.remove(task.node_in(run)?, self));
+        let is_next = self.len.get() > 0 && nodes.contains_key(next.node);
+        if is_next {
+            breakers.add(next.node, former.unwrap_or_else(|| self.clone()));
+        }
+        is_next
     }
 
     fn remove_breaker(self: &Rc<Self>, task: TaskId) -> bool {
@@ -367,6 +379,34 @@ impl<V> ParkingLot<V> {
     #[inline]
     pub fn hand_over(&self, value: V) -> Result<(), V> {
         let Some(first) = self.lot.core.take_first() else { return Err(value) };
+        self.put(&first, value);
+        first.waiter.wake(&first.run, WaitState::Woken);
+        Ok(())
+    }
+
+    /// The same, for what has one owner at a time, such as a lock: the end of the task that is woken breaks the lot as long
+    /// as others are parked in it, and that of `former` does not any more.
+    ///
+    /// `note` is called before the task is woken, with the task and whether its end breaks the lot: not if nobody else is
+    /// parked, nor if the task has ended and left its wait to another. It must not wake or drop anything foreign.
+    ///
+    /// # Cancellation
+    ///
+    /// Not a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// The value, if nobody is parked: then nothing has changed.
+    #[inline]
+    pub fn pass_on(
+        &self,
+        value: V,
+        former: Option<TaskId>,
+        note: impl FnOnce(TaskId, bool),
+    ) -> Result<(), V> {
+        let Some(first) = self.lot.core.take_first() else { return Err(value) };
+        let task = first.task();
+        note(task, self.lot.core.pass_breaker(&first.run, former, task));
         self.put(&first, value);
         first.waiter.wake(&first.run, WaitState::Woken);
         Ok(())

@@ -611,8 +611,14 @@ impl Run {
         let mut rng = self.rng.borrow_mut();
         if self.is_seeded {
             rng.shuffle(batch);
-        } else if !self.host.has_arrivals() && rng.bool() {
-            batch.reverse();
+        } else if !self.host.has_arrivals() {
+            let is_reversed = rng.bool();
+            match batch {
+                // Not a branch: nobody can predict it.
+                [_, _] => batch.swap(0, usize::from(is_reversed)),
+                _ if is_reversed => batch.reverse(),
+                _ => {}
+            }
         }
     }
 

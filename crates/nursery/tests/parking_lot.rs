@@ -514,6 +514,124 @@ fn a_waiter_may_be_a_breaker_of_its_own_lot() {
     .unwrap();
 }
 
+/// From owner to owner: as long as others wait, the end of each breaks the lot until it has passed it on.
+#[test]
+fn who_is_passed_the_lot_is_its_breaker_as_long_as_others_wait() {
+    nursery_testing::run(async {
+        let lot = &ParkingLot::new();
+        let me = lowlevel::current_task();
+        lot.add_breaker(me)?;
+        open_nursery(async |n| -> anyhow::Result<()> {
+            let start = |is_last: bool| {
+                n.start_soon(async move {
+                    let number: u32 = lot.park().await?;
+                    let (this, mut noted) = (lowlevel::current_task(), None);
+                    let note = |task, breaks| noted = Some((task, breaks));
+                    let passed = lot.pass_on(number + 1, Some(this), note);
+                    assert_eq!(passed.is_err(), is_last);
+                    assert!(!lot.remove_breaker(this), "it has been taken out, or never was in");
+                    Ok((this, noted))
+                })
+            };
+            let mut tasks = vec![];
+            for is_last in [false, false, true] {
+                tasks.push(start(is_last));
+                settle().await?; // they park one after the other
+            }
+            let mut noted = None;
+            lot.pass_on(1, Some(me), |task, breaks| noted = Some((task, breaks))).unwrap();
+            assert!(!lot.remove_breaker(me));
+            let mut others_wait = [true, true, false].into_iter();
+            for task in tasks {
+                let (this, next) = task.await?;
+                assert_eq!(noted, Some((this, others_wait.next().unwrap())));
+                noted = next;
+            }
+            assert_eq!(noted, None);
+            Ok(())
+        })
+        .await?;
+        assert!(lot.broken_by().is_empty());
+        anyhow::Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn who_is_passed_the_lot_and_ends_breaks_it() {
+    nursery_testing::run(async {
+        let lot = &ParkingLot::<()>::new();
+        let first = open_nursery(async |n| -> anyhow::Result<_> {
+            let first = n.start_soon(async {
+                lot.park().await?;
+                Ok(lowlevel::current_task())
+            });
+            settle().await?;
+            let second = n.start_soon(async {
+                let Err(ParkError::Broken(broken)) = lot.park().await else { panic!("not woken") };
+                Ok(broken.by)
+            });
+            settle().await?;
+            // Who was no breaker is not asked to be none any more.
+            lot.pass_on((), None, |_, breaks| assert!(breaks)).unwrap();
+            let first = first.await?;
+            assert_eq!(second.await?, [first]);
+            Ok(first)
+        })
+        .await?;
+        assert_eq!(lot.broken_by(), [first]);
+        anyhow::Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_lot_that_nobody_waits_for_is_not_passed_on() {
+    nursery_testing::run(async {
+        let lot = ParkingLot::new();
+        let me = lowlevel::current_task();
+        lot.add_breaker(me)?;
+        assert_eq!(lot.pass_on(5, Some(me), |_, _| panic!("to nobody")), Err(5));
+        assert!(lot.remove_breaker(me), "it is as it was");
+        anyhow::Ok(())
+    })
+    .unwrap();
+}
+
+/// The wait goes on, but its task's end has been already.
+#[test]
+fn a_task_that_ended_and_left_its_wait_is_no_breaker() {
+    nursery_testing::run(async {
+        let lot = &ParkingLot::new();
+        let me = lowlevel::current_task();
+        lot.add_breaker(me)?;
+        let left = &RefCell::new(None);
+        open_nursery(async |n| -> anyhow::Result<()> {
+            let gone = n.start_soon(async {
+                let mut park = lot.park();
+                assert!(poll_once(&mut park).await.is_pending());
+                left.replace(Some(park));
+                Ok(lowlevel::current_task())
+            });
+            let gone = gone.await?;
+            let other = n.start_soon(async { Ok(lot.park().await?) });
+            settle().await?;
+            let mut noted = None;
+            lot.pass_on(1, Some(me), |task, breaks| noted = Some((task, breaks))).unwrap();
+            assert_eq!(noted, Some((gone, false)));
+            assert!(!lot.remove_breaker(me));
+            assert_eq!(left.take().expect("left").await?, 1);
+            lot.unpark_one(2).unwrap();
+            assert_eq!(other.await?, 2);
+            Ok(())
+        })
+        .await?;
+        assert!(lot.broken_by().is_empty());
+        anyhow::Ok(())
+    })
+    .unwrap();
+}
+
 /// trio's `reschedule`: a value and an error are carried from one task to another.
 #[test]
 fn what_is_handed_over_may_be_a_value_or_an_error() {

@@ -99,10 +99,11 @@ impl Condition {
             lock.pass_on();
             match self.waiting.park_as("a condition").at(place).await {
                 Err(ParkError::Cancelled(cancelled)) => {
-                    shield(lock.acquire(&"the lock of a condition", place, false, || ())).await?;
+                    shield(lock.acquire(&"the lock of a condition", place, false)).await?;
                     Err(cancelled.into())
                 }
-                result => lock.arrive(result),
+                Err(error) => Err(lock.refused(error)),
+                Ok(pass) => lock.arrive(pass),
             }
         }
     }

@@ -24,6 +24,7 @@ use std::io;
 use std::panic::Location;
 use std::rc::Rc;
 
+use crate::sync::quick::guarded;
 use nursery::Cancelled;
 use nursery::lowlevel::{
     Broken, ParkError, ParkingLot, TaskId, cancel_shielded_checkpoint, checkpoint_if_cancelled,
@@ -125,7 +126,7 @@ impl Lock {
     /// Outside a run.
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<(), LockError>> + use<'_> {
-        self.core.acquire(&"a lock", Location::caller(), false, || ())
+        self.core.acquire(&"a lock", Location::caller(), false)
     }
 
     /// Acquires the lock for the current task if it is free.
@@ -181,7 +182,8 @@ impl Lock {
     /// Outside a run.
     #[track_caller]
     pub fn lock(&self) -> impl Future<Output = Result<LockGuard<'_>, LockError>> + use<'_> {
-        self.core.acquire(&"a lock", Location::caller(), false, || self.core.guard())
+        let acquire = self.core.acquire(&"a lock", Location::caller(), false);
+        guarded(acquire, || self.core.guard())
     }
 
     /// Acquires the lock if it is free, and returns a guard that releases it.
@@ -245,36 +247,34 @@ impl Core {
         })
     }
 
-    /// Acquires the lock, then does `then`. `is_checked` says that the current task has just passed a checkpoint.
+    /// Acquires the lock. `is_checked` says that the current task has just passed a checkpoint.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would copy its arguments")]
-    pub(crate) fn acquire<'a, T, F: FnOnce() -> T>(
+    pub(crate) fn acquire<'a>(
         self: &'a Rc<Self>,
         what: &'static &'static str,
         place: &'static Location<'static>,
         is_checked: bool,
-        then: F,
-    ) -> impl Future<Output = Result<T, LockError>> + use<'a, T, F> {
+    ) -> impl Future<Output = Result<(), LockError>> + use<'a> {
         async move {
             if !is_checked {
                 checkpoint_if_cancelled().await?;
             }
-            let result = match self.try_take() {
-                Ok(()) => {
-                    let pass = self.pass();
-                    cancel_shielded_checkpoint().await;
-                    Ok(pass)
+            let parked = if self.is_locked.get() && self.owner.get() != Some(current_task()) {
+                if let Err(broken) = self.watch() {
+                    self.is_orphaned.set(true);
+                    return Err(self.broken(broken.by));
                 }
-                Err(LockError::WouldBlock { .. }) => {
-                    if let Err(broken) = self.watch() {
-                        self.is_orphaned.set(true);
-                        return Err(self.broken(broken.by));
-                    }
-                    self.lot.park_as(what).at(place).await
-                }
-                Err(error) => return Err(error),
+                self.lot.park_as(what).at(place).await
+            } else {
+                self.try_take()?;
+                let pass = self.pass();
+                cancel_shielded_checkpoint().await;
+                Ok(pass)
             };
-            self.arrive(result)?;
-            Ok(then())
+            match parked {
+                Ok(pass) => self.arrive(pass),
+                Err(error) => Err(self.refused(error)),
+            }
         }
     }
 
@@ -287,28 +287,41 @@ impl Core {
         Pass { core: Some(self.clone()), turn: self.turn.get() }
     }
 
-    /// The current task's wait has ended: if it brought the lock, it owns it now.
-    pub(crate) fn arrive(&self, result: Result<Pass, ParkError>) -> Result<(), LockError> {
-        let mut pass = result.map_err(|error| match error {
-            ParkError::Broken(broken) => self.broken(broken.by),
-            ParkError::Cancelled(cancelled) => LockError::Cancelled(cancelled),
-            other => unreachable!("there is no third reason: {other}"),
-        })?;
+    /// The current task has got the lock, and owns it now.
+    #[inline(always)] // what it returns would go through memory
+    pub(crate) fn arrive(&self, mut pass: Pass) -> Result<(), LockError> {
         pass.core = None;
-        let (owner, task) = (self.owner.get(), current_task());
-        if pass.turn != self.turn.get() {
+        let task = current_task();
+        if self.owner.get() == Some(task) && self.turn.get() == pass.turn {
+            return Ok(());
+        }
+        self.arrive_elsewhere(task, pass.turn)
+    }
+
+    #[cold]
+    fn arrive_elsewhere(&self, task: TaskId, turn: u64) -> Result<(), LockError> {
+        let owner = self.owner.get();
+        if turn != self.turn.get() {
             // This very task has released it before the call that acquires it returned.
             return Err(LockError::NotOwner { lock: self.place, owner, task });
         }
-        if owner != Some(task) {
-            // The future was moved to another task after the lock had been handed to it.
-            if !self.unwatch() {
-                return Err(self.broken(owner.into_iter().collect()));
-            }
-            self.owner.set(Some(task));
-            self.watch_if_waited_for();
+        // The future was moved to another task after the lock had been handed to it.
+        if !self.unwatch() {
+            return Err(self.broken(owner.into_iter().collect()));
         }
+        self.owner.set(Some(task));
+        self.watch_if_waited_for();
         Ok(())
+    }
+
+    /// The current task's wait has ended without the lock.
+    #[cold]
+    pub(crate) fn refused(&self, error: ParkError) -> LockError {
+        match error {
+            ParkError::Broken(broken) => self.broken(broken.by),
+            ParkError::Cancelled(cancelled) => LockError::Cancelled(cancelled),
+            other => unreachable!("there is no third reason: {other}"),
+        }
     }
 
     /// Errs unless the current task owns the lock.
@@ -323,26 +336,29 @@ impl Core {
 
     /// Lets go of the lock: it belongs to the first waiter, or to nobody.
     pub(crate) fn pass_on(self: &Rc<Self>) {
-        if !self.unwatch() {
-            return; // it is broken
-        }
-        self.owner.set(None);
-        self.turn.set(self.turn.get() + 1);
         if self.lot.is_empty() {
-            self.is_locked.set(false);
-            return;
+            return self.set_free();
         }
-        let turn = self.turn.get();
-        match self.lot.unpark_one(self.pass()) {
-            Ok(task) if turn == self.turn.get() && self.owner.get().is_none() => {
-                self.owner.set(Some(task));
-                self.watch_if_waited_for();
-            }
-            Ok(_) => {} // a waker dropped what it was to wake: it has been passed on again
-            Err(mut pass) => {
-                pass.core = None;
-                self.is_locked.set(false);
-            }
+        // It is not broken, since somebody waits. From here on the task that is woken owns it.
+        let former = self.owner.take().filter(|_| self.is_watched.replace(false));
+        self.turn.set(self.turn.get() + 1);
+        let note = |task, is_watched| {
+            self.owner.set(Some(task));
+            self.is_watched.set(is_watched);
+        };
+        if let Err(mut pass) = self.lot.pass_on(self.pass(), former, note) {
+            // Those who waited have gone with their run.
+            pass.core = None;
+            former.inspect(|&former| _ = self.lot.remove_breaker(former));
+            self.is_locked.set(false);
+        }
+    }
+
+    fn set_free(&self) {
+        if self.unwatch() {
+            self.owner.set(None);
+            self.turn.set(self.turn.get() + 1);
+            self.is_locked.set(false);
         }
     }
 

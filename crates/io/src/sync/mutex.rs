@@ -6,7 +6,7 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 
-use crate::sync::quick::{Rest, quick};
+use crate::sync::quick::{Rest, guarded, quick};
 use crate::sync::{Lock, LockError, LockGuard, LockStatistics};
 
 /// Some data that one task at a time may have, also across checkpoints.
@@ -74,13 +74,14 @@ impl<T> Mutex<T> {
     pub fn lock(&self) -> impl Future<Output = Result<MutexGuard<'_, T>, LockError>> + use<'_, T> {
         let place = Location::caller();
         let at_once = |()| match self.is_locked() {
-            false => Ok(self.try_lock()),
+            false => Ok(self.lock.try_acquire()),
             true => Err(()),
         };
-        quick((), at_once, move |(), is_checked| {
+        let acquire = quick((), at_once, move |(), is_checked| {
             let lock = self.lock.core();
-            Rest::Slow(lock.acquire(&"a mutex", place, is_checked, || self.guard()))
-        })
+            Rest::Slow(lock.acquire(&"a mutex", place, is_checked))
+        });
+        guarded(acquire, || self.guard())
     }
 
     /// Locks the data if it is free.

@@ -95,3 +95,34 @@ fn poll_slowly<I, Q, S, F: Future>(
         _ => panic!("polled after it was ready"),
     }
 }
+
+/// Acquires something, and makes the guard that lets go of it, where it is wanted: from the future it would come through
+/// memory, stored by parts and read as a whole.
+#[inline]
+pub(crate) fn guarded<A, F>(acquire: A, guard: F) -> Guarded<A, F> {
+    Guarded { acquire, guard }
+}
+
+pin_project! {
+    /// The future of [`guarded`].
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub(crate) struct Guarded<A, F> {
+        #[pin]
+        acquire: A,
+        guard: F,
+    }
+}
+
+impl<A, F, G, E> Future for Guarded<A, F>
+where
+    A: Future<Output = Result<(), E>>,
+    F: Fn() -> G,
+{
+    type Output = Result<G, E>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<G, E>> {
+        let this = self.project();
+        this.acquire.poll(cx).map_ok(|()| (this.guard)())
+    }
+}

@@ -173,8 +173,13 @@ impl Ready {
     #[inline]
     fn order_first(&self, run: &Run, batch: usize) {
         if batch > 1 {
-            run.order(self.list.borrow_mut().make_contiguous());
+            self.order(run);
         }
+    }
+
+    #[inline(never)]
+    fn order(&self, run: &Run) {
+        run.order(self.list.borrow_mut().make_contiguous());
     }
 
     /// Polls a batch: those that have become ready since it was ordered wait for the next.

@@ -22,10 +22,10 @@ pub(crate) struct Breakers {
 impl Breakers {
     /// Adds a lot of a task that has not ended.
     #[inline]
-    pub(crate) fn add(&mut self, task: NodeId, lot: &Rc<LotCore>) {
+    pub(crate) fn add(&mut self, task: NodeId, lot: Rc<LotCore>) {
         match self.of_task.get_mut(task) {
-            Some(lots) => lots.push(lot.clone()),
-            None => drop(self.of_task.insert(task, vec![lot.clone()])),
+            Some(lots) => lots.push(lot),
+            None => drop(self.of_task.insert(task, vec![lot])),
         }
     }
 
@@ -80,13 +80,13 @@ mod tests {
         let (mut tasks, mut breakers) = (SlotMap::<NodeId, ()>::with_key(), Breakers::default());
         let (kept, released): (Rc<LotCore>, Rc<LotCore>) = Default::default();
         let ending = tasks.insert(());
-        breakers.add(ending, &kept);
-        breakers.add(ending, &released);
+        breakers.add(ending, kept.clone());
+        breakers.add(ending, released.clone());
         assert!(breakers.set_aside(ending));
         tasks.remove(ending);
 
         let young = tasks.insert(());
-        breakers.add(young, &released);
+        breakers.add(young, released.clone());
         assert_eq!(breakers.iter().count(), 3);
         assert!(breakers.remove(ending, &released).is_some(), "by a destructor");
         assert!(breakers.remove(ending, &released).is_none(), "that of the other task");
@@ -101,7 +101,7 @@ mod tests {
         let mut breakers = Breakers::default();
         let task = SlotMap::<NodeId, ()>::with_key().insert(());
         let lots: [Rc<LotCore>; 3] = Default::default();
-        lots.iter().for_each(|lot| breakers.add(task, lot));
+        lots.iter().for_each(|lot| breakers.add(task, lot.clone()));
         assert!(breakers.remove(task, &lots[1]).is_some());
         assert!(breakers.set_aside(task));
         let broken = breakers.take(task);

@@ -506,6 +506,7 @@ fn current_node() -> Option<NodeId> {
     with_frame(|frame| frame.map(|frame| frame.node.get().node()))
 }
 
+#[inline]
 pub(crate) fn is_current(run: &Run) -> bool {
     is_home(run.inbox, run.generation)
 }
