@@ -437,10 +437,22 @@ struct Owner<E> {
 }
 
 impl<E> Owner<E> {
+    /// Has nothing failed, and does nobody have a handle or the scope?
+    #[inline]
+    fn is_plain(&self) -> bool {
+        let Core { errors, panic, scope, .. } = &*self.core;
+        let is_well = errors.borrow().is_empty() && panic.borrow().is_none();
+        is_well && scope.get().is_none() && !self.has_handles()
+    }
+
+    fn has_handles(&self) -> bool {
+        let own = 2; // the nursery's, and this one
+        Rc::strong_count(&self.core) > own
+    }
+
     /// Handles that are left may ask for the scope after the end: it is made while its node is there.
     fn prepare_handles(&self) {
-        let own = 2; // the nursery's, and this one
-        if Rc::strong_count(&self.core) > own {
+        if self.has_handles() {
             self.core.scope();
         }
     }
@@ -541,6 +553,18 @@ where
 impl<E: TaskError, T, F> Drive<'_, E, T, F> {
     fn close(&mut self) -> Poll<Result<Result<T, Cancelled>, E>> {
         self.owner.core.closed.set(true);
+        if self.owner.is_plain()
+            && let Some(value) = self.result.take()
+        {
+            self.owner.frame.end();
+            return Poll::Ready(Ok(Ok(value)));
+        }
+        self.close_with_errors()
+    }
+
+    /// With errors, or at least with somebody who may ask for them.
+    #[cold]
+    fn close_with_errors(&mut self) -> Poll<Result<Result<T, Cancelled>, E>> {
         self.owner.prepare_handles();
         let core = self.owner.core.clone();
         let left = self.owner.frame.leave().expect("entered");

@@ -6,6 +6,7 @@ pub(crate) mod inbox;
 pub(crate) mod turn;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::{Location, resume_unwind};
@@ -25,7 +26,7 @@ use crate::nursery::erase::{self, Birth, Finish, Task};
 use crate::nursery::pool::Pool;
 use crate::nursery::ready::{Load, Ready};
 use crate::run::host::Host;
-use crate::run::inbox::{Inbox, Token};
+use crate::run::inbox::{Address, Inbox, Token};
 use crate::run::turn::{HostPoll, Idler, Pace, Turn};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
@@ -510,7 +511,7 @@ impl Run {
             system,
             ready,
             load,
-            pool: Pool::default(),
+            pool: Pool::new(Address { inbox, generation }),
             spare_lists: RefCell::default(),
             live: Cell::new(0),
             overdue: Cell::new(None),
@@ -607,17 +608,16 @@ impl Run {
     /// Puts the tasks of a batch in the order in which they run: one that varies, so that no program comes to depend on
     /// it. But what the outside world has woken, in an order that no program makes, goes in that order: who came first is
     /// not to wait for all others.
-    pub(crate) fn order(&self, batch: &mut [Task]) {
+    pub(crate) fn order(&self, batch: &mut VecDeque<Task>) {
         let mut rng = self.rng.borrow_mut();
         if self.is_seeded {
-            rng.shuffle(batch);
+            rng.shuffle(batch.make_contiguous());
         } else if !self.host.has_arrivals() {
             let is_reversed = rng.bool();
-            match batch {
-                // Not a branch: nobody can predict it.
-                [_, _] => batch.swap(0, usize::from(is_reversed)),
-                _ if is_reversed => batch.reverse(),
-                _ => {}
+            if batch.len() == 2 {
+                batch.swap(0, usize::from(is_reversed)); // a branch nobody could predict
+            } else if is_reversed {
+                batch.make_contiguous().reverse();
             }
         }
     }
@@ -645,6 +645,7 @@ impl Run {
     }
 
     /// How a task begins that is started now, by the current task: it inherits that one's context.
+    #[inline]
     pub(crate) fn birth_of_child(
         &self,
         parent: NodeId,

@@ -667,3 +667,61 @@ fn a_child_that_is_asked_for_by_its_own_handle_in_its_first_step_can_be_cancelle
     .unwrap();
     assert_eq!(ended.get(), 2);
 }
+
+/// Of any size, and at any address that its future may have to be at; the memory is used again, by tasks of the same size
+/// and others, and may go last of all with a waker, on another thread, or after the run.
+#[test]
+fn children_of_any_size_and_alignment() {
+    #[derive(Default)]
+    #[repr(align(16))]
+    struct At16(u64);
+    #[derive(Default)]
+    #[repr(align(128))]
+    struct At128(u64);
+
+    async fn child<T: Default>(
+        value: impl Fn(&T) -> u64,
+        kept: &RefCell<Vec<Waker>>,
+    ) -> Result<u64> {
+        let state = T::default();
+        let address = std::ptr::from_ref(&state).addr();
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        kept.borrow_mut().push(waker);
+        checkpoint().await?;
+        assert_eq!(address % align_of::<T>(), 0);
+        assert_eq!(address, std::ptr::from_ref(&state).addr());
+        Ok(value(&state))
+    }
+
+    const OF_EACH: usize = if cfg!(miri) { 6 } else { 40 };
+    let kept = RefCell::new(Vec::new());
+    run(async {
+        for round in 0..3 {
+            open_nursery(async |n| {
+                let mut children = Vec::new();
+                for _ in 0..OF_EACH {
+                    children.push(n.start_soon(child::<u64>(|value| *value, &kept)));
+                    children.push(n.start_soon(child::<[u64; 32]>(|values| values[31], &kept)));
+                    children.push(n.start_soon(child::<[[u64; 32]; 8]>(|v| v[7][31], &kept)));
+                    children.push(n.start_soon(child::<At16>(|value| value.0, &kept)));
+                    children.push(n.start_soon(child::<At128>(|value| value.0, &kept)));
+                    children.push(n.start_soon(child::<[At128; 8]>(|v| v[7].0, &kept)));
+                }
+                for child in children {
+                    assert_eq!(child.await?, 0);
+                }
+                Ok::<(), Cancelled>(())
+            })
+            .await?;
+            let wakers = kept.take();
+            match round {
+                0 => drop(wakers),
+                1 => thread::spawn(|| drop(wakers)).join().expect("no panic"),
+                _ => _ = kept.replace(wakers),
+            }
+        }
+        Ok::<(), Cancelled>(())
+    })
+    .unwrap();
+    assert_eq!(kept.take().len(), 6 * OF_EACH);
+}

@@ -20,7 +20,7 @@
 //! | `Common`                 | any thread; immutable but for an atomic                                      |
 //! | `Home`, content, `done`  | the home thread only: the one of the run                                     |
 //! | the memory               | whoever lets the last reference go, on any thread, once the task has ended;    |
-//! |                          | at home it goes to the [`Pool`]                                              |
+//! |                          | at home it goes to the [`Pool`], elsewhere its [`Share`] in a chunk goes         |
 //!
 //! # Rules
 //!
@@ -49,7 +49,8 @@ pub(crate) mod memory;
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::ManuallyDrop;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -66,7 +67,6 @@ use crate::nursery::pool::{self, Pool};
 use crate::nursery::ready::{Owner, Ready};
 use crate::run::Run;
 use crate::run::context::{self, Frame};
-use crate::run::inbox::Inbox;
 use crate::stats::TaskId;
 use crate::tree::{Extra, Kind, Node, NodeId, State};
 use crate::wait::own::OwnWait;
@@ -104,11 +104,17 @@ struct Head {
 struct Common {
     /// Rule 3; and [`SENT`].
     refs: AtomicU32,
-    generation: u32,
-    inbox: &'static Inbox,
     actions: &'static Actions,
-    /// What the memory is a part of, if it is from the pool.
-    share: Option<Share>,
+    /// In what the memory is a part of; there it says which run this is a task of.
+    share: Share,
+}
+
+impl Common {
+    #[inline]
+    fn is_home(&self) -> bool {
+        let home = self.share.home();
+        context::is_home(home.inbox, home.generation)
+    }
 }
 
 /// What only the home thread may look at.
@@ -234,13 +240,7 @@ where
     let ready = NonNull::from(&**done.ready());
     // It is put together in its place: nothing happens on the way that might need it elsewhere.
     let (cell, share) = TaskCell::<F, D>::allocate(&run.pool);
-    let common = Common {
-        refs: AtomicU32::new(1),
-        inbox: run.inbox,
-        generation: run.generation,
-        actions: TaskCell::<F, D>::ACTIONS,
-        share,
-    };
+    let common = Common { refs: AtomicU32::new(1), actions: TaskCell::<F, D>::ACTIONS, share };
     let born = run.birth();
     // SAFETY: the memory is ours, and is that of a cell.
     unsafe {
@@ -673,8 +673,8 @@ impl<V> Handle<V> {
 
     /// Is it a task of this run?
     pub(crate) fn is_in(&self, run: &Run) -> bool {
-        let common = self.task.common();
-        std::ptr::eq(common.inbox, run.inbox) && common.generation == run.generation
+        let home = self.task.common().share.home();
+        std::ptr::eq(home.inbox, run.inbox) && home.generation == run.generation
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -712,42 +712,45 @@ impl<F: Future, D: Finish<F::Output>> TaskCell<F, D> {
     const ACTIONS: &'static Actions =
         &Actions { step: Self::step, clear: Self::clear, take: Self::take, free: Self::free };
 
-    /// How many parts of a pool's block it takes. `None`: more than there are.
-    const PARTS: Option<usize> = {
-        let parts = size_of::<Self>().div_ceil(size_of::<Part>());
-        let fits = parts <= pool::LARGEST && align_of::<Self>() <= align_of::<Part>();
-        if fits { Some(parts) } else { None }
+    /// How many parts of a block it takes. Those that follow an address are not always enough for a higher alignment.
+    const PARTS: usize = {
+        let slack = align_of::<Self>().saturating_sub(align_of::<Part>());
+        (size_of::<Self>() + slack).div_ceil(size_of::<Part>())
     };
 
-    /// Memory for one, from a pool if that has such.
+    /// Is its memory from the pool, and goes there again?
+    const POOLED: bool = Self::PARTS <= pool::LARGEST && align_of::<Self>() <= align_of::<Part>();
+
+    /// Memory for one.
     #[inline]
-    fn allocate(pool: &Pool) -> (NonNull<Self>, Option<Share>) {
-        match Self::PARTS {
-            Some(parts) => {
-                let Block { at, share } = pool.take(parts);
-                (at.cast(), Some(share))
-            }
-            None => (NonNull::from(Box::leak(Box::<Self>::new_uninit())).cast(), None),
+    fn allocate(pool: &Pool) -> (NonNull<Self>, Share) {
+        if Self::POOLED {
+            let Block { at, share } = pool.take(Self::PARTS);
+            return (at.cast(), share);
         }
+        let Block { at, share } = pool.take_apart(Self::PARTS);
+        let aligned = at.addr().get().next_multiple_of(align_of::<Self>());
+        (at.with_addr(NonZero::new(aligned).expect("it fits in the block")).cast(), share)
     }
 
     /// See [`Actions::free`].
-    unsafe fn free(mut head: NonNull<Head>, run: Option<&Run>) {
-        // SAFETY: by the caller's promise: we are alone.
-        let common = unsafe { &mut head.as_mut().common };
-        let (Some(parts), Some(share)) = (Self::PARTS, common.share.take()) else {
-            // SAFETY: `allocate` made it of this box. Nothing is left in it.
-            return drop(unsafe { Box::from_raw(head.cast::<MaybeUninit<Self>>().as_ptr()) });
-        };
-        let block = Block { at: head.cast(), share };
-        if let Some(run) = run {
-            return run.pool.put(block, parts);
+    unsafe fn free(head: NonNull<Head>, run: Option<&Run>) {
+        // SAFETY: by the caller's promise.
+        let common = unsafe { &head.as_ref().common };
+        let is_home = run.is_some() || common.is_home();
+        // SAFETY: we are alone, and it is not looked at any more.
+        let share = unsafe { (&raw const common.share).read() };
+        if !Self::POOLED || !is_home {
+            return drop(share);
         }
-        let is_home = context::is_home(common.inbox, common.generation);
-        context::with_run(|run| match run {
-            Some(run) if is_home => run.pool.put(block, parts),
-            _ => drop(block),
-        });
+        let block = Block { at: head.cast(), share };
+        match run {
+            Some(run) => run.pool.put(block, Self::PARTS),
+            None => context::with_run(|run| match run {
+                Some(run) => run.pool.put(block, Self::PARTS),
+                None => drop(block),
+            }),
+        }
     }
 
     /// # Safety
@@ -991,7 +994,7 @@ unsafe fn wake_by_ref(waker: *const ()) {
     let head = head_of(waker);
     // SAFETY: the waker keeps the cell.
     let common = unsafe { &head.as_ref().common };
-    if context::is_home(common.inbox, common.generation) {
+    if common.is_home() {
         let task = ManuallyDrop::new(Task(head));
         if let Some(wakes_owner) = task.queue()
             && (wakes_owner || context::is_watched())
@@ -1002,7 +1005,8 @@ unsafe fn wake_by_ref(waker: *const ()) {
     } else if common.refs.fetch_or(SENT, Ordering::AcqRel) & SENT == 0 {
         // SAFETY: the waker keeps the cell; the reference is the `Sent`'s.
         unsafe { retain(head) };
-        common.inbox.push_woken(common.generation, Sent(head));
+        let home = common.share.home();
+        home.inbox.push_woken(home.generation, Sent(head));
     }
 }
 

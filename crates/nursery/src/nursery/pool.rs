@@ -15,6 +15,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::nursery::erase::memory::{self, Block};
+use crate::run::inbox::Address;
 
 /// Blocks have from one to so many parts.
 pub(crate) const LARGEST: usize = 32;
@@ -26,8 +27,8 @@ const FEW: usize = 1024;
 /// So many blocks are cut from a chunk, or, if there are fewer tasks of the size, as many as these.
 const AT_ONCE: usize = 16;
 
-#[derive(Default)]
 pub(crate) struct Pool {
+    home: Address,
     /// By number of parts, from one on.
     sizes: [OneSize; LARGEST],
     /// There are many more spare blocks than are to be kept, of some size.
@@ -42,6 +43,11 @@ struct OneSize {
 }
 
 impl Pool {
+    /// A pool for the tasks of a run.
+    pub(crate) fn new(home: Address) -> Self {
+        Pool { home, sizes: Default::default(), has_surplus: Cell::new(false) }
+    }
+
     /// Takes a block of `parts`.
     #[inline]
     pub(crate) fn take(&self, parts: usize) -> Block {
@@ -49,10 +55,26 @@ impl Pool {
         let used = size.used.get();
         size.used.set(used + 1);
         let mut spare = size.spare.borrow_mut();
-        spare.pop().unwrap_or_else(|| allocate(parts, used, &mut spare))
+        spare.pop().unwrap_or_else(|| self.allocate(parts, used, &mut spare))
     }
 
-    /// Puts a block of `parts` back. It may come from elsewhere.
+    /// Gets a block, and some to spare.
+    #[cold]
+    fn allocate(&self, parts: usize, used: usize, spare: &mut Vec<Block>) -> Block {
+        let blocks = if cfg!(nursery_no_pool) { 1 } else { used.clamp(1, AT_ONCE) };
+        memory::allocate(self.home, blocks, parts, spare);
+        spare.pop().expect("one at least")
+    }
+
+    /// Gets a block of any size, which is not to be put back.
+    #[cold]
+    pub(crate) fn take_apart(&self, parts: usize) -> Block {
+        let mut blocks = Vec::with_capacity(1);
+        memory::allocate(self.home, 1, parts, &mut blocks);
+        blocks.pop().expect("one")
+    }
+
+    /// Puts a block of `parts` back.
     #[inline(always)] // the size is known to the caller
     pub(crate) fn put(&self, block: Block, parts: usize) {
         if cfg!(nursery_no_pool) {
@@ -92,17 +114,16 @@ impl Pool {
     }
 }
 
-/// Gets a block, and some to spare.
-#[cold]
-fn allocate(parts: usize, used: usize, spare: &mut Vec<Block>) -> Block {
-    let blocks = if cfg!(nursery_no_pool) { 1 } else { used.clamp(1, AT_ONCE) };
-    memory::allocate(blocks, parts, spare);
-    spare.pop().expect("one at least")
-}
-
 #[cfg(all(test, not(nursery_no_pool)))]
 mod tests {
     use super::*;
+    use crate::run::inbox::Inbox;
+
+    fn pool() -> Pool {
+        let (inbox, generation) = Inbox::open();
+        inbox.close();
+        Pool::new(Address { inbox, generation })
+    }
 
     fn spare(pool: &Pool, parts: usize) -> usize {
         pool.sizes[parts - 1].spare.borrow().len()
@@ -110,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_was_put_back_last_is_taken_first() {
-        let pool = Pool::default();
+        let pool = pool();
         let (a, b, other) = (pool.take(2), pool.take(2), pool.take(3));
         let (at_a, at_b) = (a.at, b.at);
         pool.put(a, 2);
@@ -123,7 +144,7 @@ mod tests {
 
     #[test]
     fn after_a_crowd_has_gone_few_blocks_are_kept() {
-        let pool = Pool::default();
+        let pool = pool();
         let mut crowd: Vec<Block> = (0..10 * FEW).map(|_| pool.take(1)).collect();
         let left_over = spare(&pool, 1);
         assert!(left_over < AT_ONCE);
@@ -140,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_more_tasks_of_a_size_the_more_blocks_are_got_at_once() {
-        let pool = Pool::default();
+        let pool = pool();
         let mut blocks = Vec::new();
         let mut left_over = || {
             blocks.push(pool.take(5));
@@ -151,7 +172,7 @@ mod tests {
 
     #[test]
     fn blocks_that_are_got_at_once_lie_side_by_side() {
-        let pool = Pool::default();
+        let pool = pool();
         let blocks: Vec<Block> = (0..3 * AT_ONCE).map(|_| pool.take(3)).collect();
         let last = &blocks[2 * AT_ONCE + 1..];
         let distance = |pair: &[Block]| pair[1].at.addr().get() - pair[0].at.addr().get();

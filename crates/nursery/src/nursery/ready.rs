@@ -173,13 +173,8 @@ impl Ready {
     #[inline]
     fn order_first(&self, run: &Run, batch: usize) {
         if batch > 1 {
-            self.order(run);
+            run.order(&mut self.list.borrow_mut());
         }
-    }
-
-    #[inline(never)]
-    fn order(&self, run: &Run) {
-        run.order(self.list.borrow_mut().make_contiguous());
     }
 
     /// Polls a batch: those that have become ready since it was ordered wait for the next.

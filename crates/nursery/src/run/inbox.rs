@@ -49,6 +49,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where a run gets what comes from outside.
+#[derive(Clone, Copy)]
+pub(crate) struct Address {
+    pub(crate) inbox: &'static Inbox,
+    /// Tells the run from others that had the inbox before, or will have it.
+    pub(crate) generation: u32,
+}
+
 impl Inbox {
     /// Takes an inbox for a new run, and returns its generation.
     pub(crate) fn open() -> (&'static Inbox, u32) {

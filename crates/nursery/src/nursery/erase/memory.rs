@@ -8,6 +8,8 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
+use crate::run::inbox::Address;
+
 /// A part of a block.
 #[repr(C, align(16))]
 pub(crate) struct Part([u8; 16]);
@@ -15,6 +17,8 @@ pub(crate) struct Part([u8; 16]);
 /// Memory that is got from the allocator, and given back, as one.
 struct Chunk {
     shares: AtomicUsize,
+    /// Of the run whose tasks it is for.
+    home: Address,
     memory: Box<[MaybeUninit<UnsafeCell<Part>>]>,
 }
 
@@ -28,15 +32,23 @@ pub(crate) struct Block {
 pub(crate) struct Share(NonNull<Chunk>);
 
 /// Gets so many blocks of so many parts. The one at the lowest address is last.
-pub(crate) fn allocate(blocks: usize, parts: usize, to: &mut Vec<Block>) {
+pub(crate) fn allocate(home: Address, blocks: usize, parts: usize, to: &mut Vec<Block>) {
     to.reserve(blocks); // from here on nothing panics
     let memory = Box::new_uninit_slice(blocks * parts);
-    let chunk = Box::new(Chunk { shares: AtomicUsize::new(blocks), memory });
+    let chunk = Box::new(Chunk { shares: AtomicUsize::new(blocks), home, memory });
     let chunk = NonNull::from(Box::leak(chunk));
     // SAFETY: it has just been made, and no share has gone.
     let memory = unsafe { &*chunk.as_ref().memory };
     let block = |parts: &[_]| Block { at: NonNull::from(parts).cast(), share: Share(chunk) };
     to.extend(memory.chunks_exact(parts).rev().map(block));
+}
+
+impl Share {
+    #[inline]
+    pub(crate) fn home(&self) -> &Address {
+        // SAFETY: a share keeps its chunk.
+        unsafe { &self.0.as_ref().home }
+    }
 }
 
 impl Drop for Share {
