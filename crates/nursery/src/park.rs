@@ -69,7 +69,7 @@ impl Place {
 
 impl LotCore {
     /// Adds a wait at the end. Returns its ticket.
-    #[inline]
+    #[inline(always)] // the waiter is looked at again by the caller
     fn append(&self, waiter: Waiter) -> u64 {
         let ticket = self.ticket.get() + 1;
         self.ticket.set(ticket);
@@ -271,7 +271,7 @@ impl<T> Notes<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)] // the same
     fn take(&mut self, ticket: u64) -> Option<T> {
         match self.one.take_if(|(one, _)| *one == ticket) {
             Some((_, note)) => Some(note),
@@ -281,7 +281,7 @@ impl<T> Notes<T> {
 }
 
 impl<V> Lot<V> {
-    #[inline]
+    #[inline(always)] // what comes out would go through memory
     fn take_handed(&self, ticket: u64) -> Option<V> {
         self.handed.borrow_mut().take(ticket)
     }

@@ -587,7 +587,7 @@ impl Task {
     }
 
     /// The same, for who may not be in the run just now: then the host has to poll.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake_from_anywhere(&self, run: &Run) {
         self.wake(run);
         if !context::is_current(run) {
