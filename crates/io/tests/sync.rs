@@ -523,6 +523,53 @@ fn lock_handover() {
     });
 }
 
+/// The lock has come to a task that has not been told yet, and lets go of it by hand.
+#[test]
+fn a_lock_that_is_released_before_its_acquisition_returns_is_not_owned() {
+    for others_wait in [false, true] {
+        run(async {
+            let (lock, go) = (&Lock::new(), &Event::new());
+            lock.acquire().await?;
+            open_nursery(async |n| -> anyhow::Result<()> {
+                n.start_soon(async {
+                    let me = Some(current_task());
+                    let mut acquire = pin!(lock.acquire());
+                    assert!(poll_once(&mut acquire).await.is_none());
+                    go.wait().await?;
+                    assert_eq!(lock.statistics().owner, me);
+                    lock.release()?;
+                    if !others_wait {
+                        lock.try_acquire()?; // another time, of which the first knows nothing
+                    }
+                    let owner = lock.statistics().owner;
+                    assert_eq!(owner == me, !others_wait);
+                    let error = acquire.await.unwrap_err();
+                    assert!(matches!(error, LockError::NotOwner { .. }), "{error}");
+                    assert_eq!(lock.statistics().owner, owner, "it is as it was");
+                    if !others_wait {
+                        lock.release()?;
+                    }
+                    Ok(())
+                });
+                settled().await?;
+                if others_wait {
+                    n.start_soon(async {
+                        lock.acquire().await?;
+                        Ok(lock.release()?)
+                    });
+                    settled().await?;
+                }
+                lock.release()?;
+                go.set();
+                Ok(())
+            })
+            .await?;
+            assert!(!lock.is_locked());
+            Ok(())
+        });
+    }
+}
+
 #[test]
 fn the_end_of_a_task_that_released_a_contended_lock_breaks_nothing() {
     run(async {

@@ -347,9 +347,7 @@ impl Core {
             self.is_watched.set(is_watched);
         };
         if let Err(mut pass) = self.lot.pass_on(self.pass(), former, note) {
-            // Those who waited have gone with their run.
-            pass.core = None;
-            former.inspect(|&former| _ = self.lot.remove_breaker(former));
+            pass.core = None; // those who waited have gone with their run
             self.is_locked.set(false);
         }
     }

@@ -1,4 +1,4 @@
-//! [`Block`]: memory for one task, cut from a [`Chunk`] with others.
+//! UNSAFE, as a part of its parent: [`Block`], memory for one task, cut from a [`Chunk`] with others.
 //!
 //! All blocks of a chunk have a share in it from the beginning, so that nothing atomic is done until one of them goes. Who
 //! drops the last share, on whatever thread, frees the chunk.
