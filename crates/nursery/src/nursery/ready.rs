@@ -317,3 +317,34 @@ impl Ready {
         below.chain(self.leaves.borrow().iter().cloned()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::lowlevel::wait_all_tasks_blocked;
+    use crate::run::context;
+    use crate::{Builder, Cancelled, open_nursery, sleep_forever};
+
+    #[test]
+    fn the_load_is_what_is_on_the_lists() {
+        let result = Builder::new().run(async {
+            let run = context::current_run("a test");
+            let load = || run.load.0.get();
+            assert_eq!(load(), 0, "this task runs");
+            open_nursery(async |n| {
+                (0..3).for_each(|_| drop(n.start_soon(sleep_forever())));
+                assert_eq!(load(), 3);
+                wait_all_tasks_blocked(Duration::ZERO).await?;
+                assert_eq!(load(), 0);
+                n.cancel_scope().cancel();
+                assert_eq!(load(), 3, "all at once");
+                Ok(())
+            })
+            .await?;
+            assert_eq!(load(), 0);
+            Ok::<(), Cancelled>(())
+        });
+        result.unwrap();
+    }
+}
