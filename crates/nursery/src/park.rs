@@ -271,7 +271,7 @@ impl<T> Notes<T> {
         }
     }
 
-    #[inline(always)] // the same
+    #[inline(always)] // what comes out would go through memory
     fn take(&mut self, ticket: u64) -> Option<T> {
         match self.one.take_if(|(one, _)| *one == ticket) {
             Some((_, note)) => Some(note),
@@ -281,7 +281,7 @@ impl<T> Notes<T> {
 }
 
 impl<V> Lot<V> {
-    #[inline(always)] // what comes out would go through memory
+    #[inline(always)] // the same
     fn take_handed(&self, ticket: u64) -> Option<V> {
         self.handed.borrow_mut().take(ticket)
     }
@@ -364,11 +364,7 @@ impl<V> ParkingLot<V> {
     ///
     /// The value, if nobody is parked.
     pub fn unpark_one(&self, value: V) -> Result<TaskId, V> {
-        let Some(first) = self.lot.core.take_first() else { return Err(value) };
-        let task = first.task();
-        self.put(&first, value);
-        first.waiter.wake(&first.run, WaitState::Woken);
-        Ok(task)
+        self.hand(value, First::task)
     }
 
     /// The same, for who need not know the task, which then needs no name: it costs less.
@@ -378,10 +374,7 @@ impl<V> ParkingLot<V> {
     /// The value, if nobody is parked.
     #[inline]
     pub fn hand_over(&self, value: V) -> Result<(), V> {
-        let Some(first) = self.lot.core.take_first() else { return Err(value) };
-        self.put(&first, value);
-        first.waiter.wake(&first.run, WaitState::Woken);
-        Ok(())
+        self.hand(value, |_| ())
     }
 
     /// The same, for what has one owner at a time, such as a lock: the end of the task that is woken breaks the lot as long
@@ -404,18 +397,21 @@ impl<V> ParkingLot<V> {
         former: Option<TaskId>,
         note: impl FnOnce(TaskId, bool),
     ) -> Result<(), V> {
-        let Some(first) = self.lot.core.take_first() else { return Err(value) };
-        let task = first.task();
-        note(task, self.lot.core.pass_breaker(&first.run, former, task));
-        self.put(&first, value);
-        first.waiter.wake(&first.run, WaitState::Woken);
-        Ok(())
+        self.hand(value, |first| {
+            let task = first.task();
+            note(task, self.lot.core.pass_breaker(&first.run, former, task));
+        })
     }
 
-    /// The value is there before the task can run.
-    #[inline]
-    fn put(&self, first: &First, value: V) {
+    /// Wakes the task that has waited longest, and hands `value` to it; `look` sees it before. The value is there before
+    /// the task can run.
+    #[inline(always)] // the waiter is looked at again by `look`
+    fn hand<R>(&self, value: V, look: impl FnOnce(&First) -> R) -> Result<R, V> {
+        let Some(first) = self.lot.core.take_first() else { return Err(value) };
+        let seen = look(&first);
         self.lot.handed.borrow_mut().put(first.ticket, value);
+        first.waiter.wake(&first.run, WaitState::Woken);
+        Ok(seen)
     }
 
     /// Moves the `count` oldest waiters, in order, to the end of another lot.

@@ -26,7 +26,7 @@ use crate::nursery::erase::{self, Birth, Finish, Task};
 use crate::nursery::pool::Pool;
 use crate::nursery::ready::{Load, Ready};
 use crate::run::host::Host;
-use crate::run::inbox::{Address, Inbox, Token};
+use crate::run::inbox::{Inbox, Token};
 use crate::run::turn::{HostPoll, Idler, Pace, Turn};
 use crate::scope::reason::{CancelReason, CancelSource};
 use crate::stats::TaskId;
@@ -478,7 +478,7 @@ pub(crate) struct Run {
 
 impl Run {
     fn new(builder: Builder, place: &'static Location<'static>) -> Rc<Run> {
-        let (inbox, generation) = Inbox::open();
+        let door = Inbox::open();
         let load = Load::default();
         let ready = Rc::new(Ready::new(load.clone()));
         ready.begin_poll(); // its owner is the run, which looks by itself
@@ -493,9 +493,9 @@ impl Run {
         state.nodes[root].extra().name = builder.name.clone();
         state.nodes[system].extra().name = Some("system".into());
         Rc::new(Run {
-            inbox,
-            generation,
-            token: Token::new(inbox, generation),
+            inbox: door.inbox,
+            generation: door.generation,
+            token: Token::new(door),
             state: RefCell::new(state),
             is_system_clock,
             clock,
@@ -511,7 +511,7 @@ impl Run {
             system,
             ready,
             load,
-            pool: Pool::new(Address { inbox, generation }),
+            pool: Pool::new(door),
             spare_lists: RefCell::default(),
             live: Cell::new(0),
             overdue: Cell::new(None),

@@ -491,7 +491,7 @@ impl Drop for Slot {
 const NO_TICKET: u64 = 0;
 
 /// Adds a wait at the end of a lot. Returns its ticket.
-#[inline(always)]
+#[inline(always)] // the waiter is looked at again by the caller
 fn enter_lot(run: &Run, lot: &Rc<LotCore>, waiter: &Waiter) -> u64 {
     match waiter {
         Waiter::Own(task, _) => {

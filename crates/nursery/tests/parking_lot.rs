@@ -514,6 +514,13 @@ fn a_waiter_may_be_a_breaker_of_its_own_lot() {
     .unwrap();
 }
 
+/// Passes a lot on. Returns what was noted.
+fn pass_on<V>(lot: &ParkingLot<V>, value: V, former: TaskId) -> Result<(TaskId, bool), V> {
+    let mut noted = None;
+    lot.pass_on(value, Some(former), |task, breaks| noted = Some((task, breaks)))?;
+    Ok(noted.expect("it was passed on"))
+}
+
 /// From owner to owner: as long as others wait, the end of each breaks the lot until it has passed it on.
 #[test]
 fn who_is_passed_the_lot_is_its_breaker_as_long_as_others_wait() {
@@ -525,12 +532,11 @@ fn who_is_passed_the_lot_is_its_breaker_as_long_as_others_wait() {
             let start = |is_last: bool| {
                 n.start_soon(async move {
                     let number: u32 = lot.park().await?;
-                    let (this, mut noted) = (lowlevel::current_task(), None);
-                    let note = |task, breaks| noted = Some((task, breaks));
-                    let passed = lot.pass_on(number + 1, Some(this), note);
+                    let this = lowlevel::current_task();
+                    let passed = pass_on(lot, number + 1, this);
                     assert_eq!(passed.is_err(), is_last);
                     assert!(!lot.remove_breaker(this), "it has been taken out, or never was in");
-                    Ok((this, noted))
+                    Ok((this, passed.ok()))
                 })
             };
             let mut tasks = vec![];
@@ -538,8 +544,7 @@ fn who_is_passed_the_lot_is_its_breaker_as_long_as_others_wait() {
                 tasks.push(start(is_last));
                 settle().await?; // they park one after the other
             }
-            let mut noted = None;
-            lot.pass_on(1, Some(me), |task, breaks| noted = Some((task, breaks))).unwrap();
+            let mut noted = pass_on(lot, 1, me).ok();
             assert!(!lot.remove_breaker(me));
             let mut others_wait = [true, true, false].into_iter();
             for task in tasks {
@@ -616,9 +621,7 @@ fn a_task_that_ended_and_left_its_wait_is_no_breaker() {
             let gone = gone.await?;
             let other = n.start_soon(async { Ok(lot.park().await?) });
             settle().await?;
-            let mut noted = None;
-            lot.pass_on(1, Some(me), |task, breaks| noted = Some((task, breaks))).unwrap();
-            assert_eq!(noted, Some((gone, false)));
+            assert_eq!(pass_on(lot, 1, me), Ok((gone, false)));
             assert!(!lot.remove_breaker(me));
             assert_eq!(left.take().expect("left").await?, 1);
             lot.unpark_one(2).unwrap();

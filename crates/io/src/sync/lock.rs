@@ -24,12 +24,13 @@ use std::io;
 use std::panic::Location;
 use std::rc::Rc;
 
-use crate::sync::quick::guarded;
 use nursery::Cancelled;
 use nursery::lowlevel::{
     Broken, ParkError, ParkingLot, TaskId, cancel_shielded_checkpoint, checkpoint_if_cancelled,
     current_task,
 };
+
+use crate::sync::quick::guarded;
 
 /// Lets one task at a time into a stretch of code. The task that acquired it owns it, and must release it.
 ///

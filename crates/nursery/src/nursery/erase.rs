@@ -67,6 +67,7 @@ use crate::nursery::pool::{self, Pool};
 use crate::nursery::ready::{Owner, Ready};
 use crate::run::Run;
 use crate::run::context::{self, Frame};
+use crate::run::inbox::Door;
 use crate::stats::TaskId;
 use crate::tree::{Extra, Kind, Node, NodeId, State};
 use crate::wait::own::OwnWait;
@@ -673,8 +674,7 @@ impl<V> Handle<V> {
 
     /// Is it a task of this run?
     pub(crate) fn is_in(&self, run: &Run) -> bool {
-        let home = self.task.common().share.home();
-        std::ptr::eq(home.inbox, run.inbox) && home.generation == run.generation
+        *self.task.common().share.home() == Door { inbox: run.inbox, generation: run.generation }
     }
 
     pub(crate) fn is_finished(&self) -> bool {

@@ -15,7 +15,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::nursery::erase::memory::{self, Block};
-use crate::run::inbox::Address;
+use crate::run::inbox::Door;
 
 /// Blocks have from one to so many parts.
 pub(crate) const LARGEST: usize = 32;
@@ -28,7 +28,7 @@ const FEW: usize = 1024;
 const AT_ONCE: usize = 16;
 
 pub(crate) struct Pool {
-    home: Address,
+    home: Door,
     /// By number of parts, from one on.
     sizes: [OneSize; LARGEST],
     /// There are many more spare blocks than are to be kept, of some size.
@@ -44,7 +44,7 @@ struct OneSize {
 
 impl Pool {
     /// A pool for the tasks of a run.
-    pub(crate) fn new(home: Address) -> Self {
+    pub(crate) fn new(home: Door) -> Self {
         Pool { home, sizes: Default::default(), has_surplus: Cell::new(false) }
     }
 
@@ -120,9 +120,9 @@ mod tests {
     use crate::run::inbox::Inbox;
 
     fn pool() -> Pool {
-        let (inbox, generation) = Inbox::open();
-        inbox.close();
-        Pool::new(Address { inbox, generation })
+        let door = Inbox::open();
+        door.inbox.close();
+        Pool::new(door)
     }
 
     fn spare(pool: &Pool, parts: usize) -> usize {

@@ -49,17 +49,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where a run gets what comes from outside.
-#[derive(Clone, Copy)]
-pub(crate) struct Address {
-    pub(crate) inbox: &'static Inbox,
-    /// Tells the run from others that had the inbox before, or will have it.
-    pub(crate) generation: u32,
-}
-
 impl Inbox {
-    /// Takes an inbox for a new run, and returns its generation.
-    pub(crate) fn open() -> (&'static Inbox, u32) {
+    /// Takes an inbox for a new run.
+    pub(crate) fn open() -> Door {
         let unused = lock(&UNUSED).pop();
         // Among all runs, not only those of this inbox: the identity of tasks is made of it.
         let generation = NEXT_GENERATION.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +64,7 @@ impl Inbox {
         content.open = true;
         content.generation = generation;
         drop(content);
-        (inbox, generation)
+        Door { inbox, generation }
     }
 
     /// Ends a run's use of the inbox. Returns what had been accepted.
@@ -191,9 +183,16 @@ pub struct Token(Arc<Door>);
 
 /// The inbox of a run, which another may have by now.
 #[derive(Clone, Copy)]
-struct Door {
-    inbox: &'static Inbox,
-    generation: u32,
+pub(crate) struct Door {
+    pub(crate) inbox: &'static Inbox,
+    /// Tells the run from others that had the inbox before, or will have it.
+    pub(crate) generation: u32,
+}
+
+impl PartialEq for Door {
+    fn eq(&self, other: &Door) -> bool {
+        std::ptr::eq(self.inbox, other.inbox) && self.generation == other.generation
+    }
 }
 
 impl Door {
@@ -207,8 +206,8 @@ impl Door {
 }
 
 impl Token {
-    pub(crate) fn new(inbox: &'static Inbox, generation: u32) -> Self {
-        Token(Arc::new(Door { inbox, generation }))
+    pub(crate) fn new(door: Door) -> Self {
+        Token(Arc::new(door))
     }
 
     /// Queues `f` to be called by the run, on its thread, between two turns.
@@ -275,7 +274,7 @@ impl Token {
 
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.0.inbox, other.0.inbox) && self.0.generation == other.0.generation
+        self.0 == other.0
     }
 }
 

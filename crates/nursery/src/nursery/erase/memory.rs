@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
-use crate::run::inbox::Address;
+use crate::run::inbox::Door;
 
 /// A part of a block.
 #[repr(C, align(16))]
@@ -18,7 +18,7 @@ pub(crate) struct Part([u8; 16]);
 struct Chunk {
     shares: AtomicUsize,
     /// Of the run whose tasks it is for.
-    home: Address,
+    home: Door,
     memory: Box<[MaybeUninit<UnsafeCell<Part>>]>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Block {
 pub(crate) struct Share(NonNull<Chunk>);
 
 /// Gets so many blocks of so many parts. The one at the lowest address is last.
-pub(crate) fn allocate(home: Address, blocks: usize, parts: usize, to: &mut Vec<Block>) {
+pub(crate) fn allocate(home: Door, blocks: usize, parts: usize, to: &mut Vec<Block>) {
     to.reserve(blocks); // from here on nothing panics
     let memory = Box::new_uninit_slice(blocks * parts);
     let chunk = Box::new(Chunk { shares: AtomicUsize::new(blocks), home, memory });
@@ -45,7 +45,7 @@ pub(crate) fn allocate(home: Address, blocks: usize, parts: usize, to: &mut Vec<
 
 impl Share {
     #[inline]
-    pub(crate) fn home(&self) -> &Address {
+    pub(crate) fn home(&self) -> &Door {
         // SAFETY: a share keeps its chunk.
         unsafe { &self.0.as_ref().home }
     }
